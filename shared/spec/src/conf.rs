@@ -1,0 +1,241 @@
+//! The network configuration from stdin: section "Plugin configuration objects" of the specification.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    AddResult, Dns, Error, Mac, Result, Version, code, fields, nearest, network_name, result::RequestedIp,
+    suggest::did_you_mean,
+};
+
+/// Keys that belong to the protocol or to a convention without being a field below.
+const WELL_KNOWN: [&str; 4] = ["capabilities", "disableCheck", "disableGC", "ipMasq"];
+
+/// A network configuration: the protocol's fields, checked, and the plugin's own `C`.
+#[derive(Clone, Debug)]
+pub struct NetConf<C> {
+    /// `cniVersion`: the version to answer in.
+    pub version: Version,
+    /// `name` of the network.
+    pub name: String,
+    /// `type`: the plugin's binary.
+    pub kind: String,
+    /// `ipam.type`, where the plugin is to delegate addresses.
+    pub ipam: Option<String>,
+    /// `dns`.
+    pub dns: Dns,
+    /// `prevResult`: what the plugins before this one returned, or what ADD had returned.
+    pub prev_result: Option<AddResult>,
+    /// `runtimeConfig`.
+    pub runtime: RuntimeConfig,
+    /// `args.cni`.
+    pub args: RuntimeConfig,
+    /// `cni.dev/valid-attachments`, for GC.
+    pub valid: Option<Vec<Attachment>>,
+    /// The plugin's own options.
+    pub plugin: C,
+    /// stdin as it came, for delegates.
+    pub text: String,
+    /// Keys that neither the protocol nor the plugin knows.
+    pub unknown: Vec<Unknown>,
+}
+
+/// What a runtime asks for in `runtimeConfig`, and a caller in `args.cni`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RuntimeConfig {
+    /// The MAC address wanted.
+    pub mac: Option<Mac>,
+    /// The addresses wanted.
+    pub ips: Option<Vec<RequestedIp>>,
+}
+
+/// One attachment that GC must keep.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub struct Attachment {
+    /// `CNI_CONTAINERID` of its ADD.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// `CNI_IFNAME` of its ADD.
+    pub ifname: String,
+}
+
+/// The `ipam` object, of which all but the type is the delegate's.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct DelegateKind {
+    /// The delegate's binary; none or empty for no delegate.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// A key that nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Its JSON path.
+    pub path: String,
+    /// Its value, as JSON.
+    pub value: String,
+    /// A known key that is near to it.
+    pub near: Option<&'static str>,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unknown key {:?} (value {})", self.path, self.value)?;
+        self.near.map_or(Ok(()), |near| write!(f, ", did you mean {near:?}?"))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Protocol {
+    cni_version: Option<String>,
+    name: Option<String>,
+    r#type: Option<String>,
+    ipam: Option<DelegateKind>,
+    dns: Option<Dns>,
+    prev_result: Option<Value>,
+    args: Option<Args>,
+    runtime_config: Option<RuntimeConfig>,
+    strict: Option<bool>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid: Option<Vec<Attachment>>,
+    /// The name that the specification's text had at first; libcni sends both.
+    #[serde(rename = "cni.dev/attachments")]
+    valid_old: Option<Vec<Attachment>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    cni: Option<RuntimeConfig>,
+}
+
+impl<C: DeserializeOwned> NetConf<C> {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// Code 1 for an unsupported `cniVersion`, 6 for what is not JSON or has a wrong type, 7 for what cannot be, 2 for
+    /// an unknown key under `"strict": true`.
+    pub fn parse(text: String) -> Result<Self> {
+        if !text.trim_start().starts_with('{') {
+            // serde would take an array for a struct without its keys.
+            return Err(Error::new(code::DECODE, "stdin is not a JSON object")
+                .with_details("expected a network configuration, a JSON object, on stdin"));
+        }
+        let (protocol, _) = decode::<Protocol>(&text)?;
+        let version = Version::parse(protocol.cni_version.as_deref().unwrap_or_default())?;
+        let name = protocol.name.unwrap_or_default();
+        if !network_name(&name) {
+            return Err(Error::invalid(
+                "name",
+                format!(
+                    "{name:?}: a network's name starts with a letter or digit, then letters, digits, \"_\", \".\" or \"-\", at most 255"
+                ),
+            ));
+        }
+        let ipam = protocol.ipam.and_then(|ipam| ipam.kind).filter(|kind| !kind.is_empty());
+        for (path, kind) in [("type", protocol.r#type.as_ref()), ("ipam.type", ipam.as_ref())] {
+            if let Some(kind) = kind.filter(|kind| !network_name(kind)) {
+                return Err(Error::invalid(path, format!("{kind:?}: not the name of a plugin")));
+            }
+        }
+        let (plugin, ignored) = decode::<C>(&text)?;
+        let conf = Self {
+            version,
+            name,
+            kind: protocol.r#type.unwrap_or_default(),
+            ipam,
+            dns: protocol.dns.unwrap_or_default(),
+            prev_result: match protocol.prev_result {
+                None | Some(Value::Null) => None,
+                Some(value) => Some(
+                    AddResult::from_json(value, version)
+                        .map_err(|error| Error { msg: format!("prevResult: {}", error.msg), ..error })?,
+                ),
+            },
+            runtime: protocol.runtime_config.unwrap_or_default(),
+            args: protocol.args.and_then(|args| args.cni).unwrap_or_default(),
+            valid: protocol.valid.or(protocol.valid_old),
+            unknown: unknown::<C>(&text, ignored),
+            plugin,
+            text,
+        };
+        match conf.unknown.first() {
+            Some(first) if protocol.strict == Some(true) => {
+                let all: Vec<_> = conf.unknown.iter().map(ToString::to_string).collect();
+                Err(Error::new(code::UNSUPPORTED_FIELD, first.to_string())
+                    .with_details(format!("\"strict\" is true; {}", all.join("; "))))
+            }
+            _ => Ok(conf),
+        }
+    }
+}
+
+/// Reads `text` as a `T` and lists the paths of the keys that `T` passed over.
+///
+/// # Errors
+/// Code 6 for what is not JSON or has a wrong type, 7 for a value that cannot be; the JSON path is in the message.
+pub fn decode<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<String>)> {
+    let mut ignored = Vec::new();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let read = serde_ignored::deserialize(tracked, |path| ignored.push(path.to_string()));
+    let value = read.and_then(|value| json.end().map(|()| value));
+    match value {
+        Ok(value) => Ok((value, ignored.into_iter().map(|path| path.replace(".?.", ".")).collect())),
+        Err(why) => Err(explain(&why, &track.path().to_string())),
+    }
+}
+
+/// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
+fn explain(why: &serde_json::Error, path: &str) -> Error {
+    let said = why.to_string();
+    let said = said.split(" at line ").next().unwrap_or(&said);
+    if !why.is_data() {
+        let at = format!("line {}, column {}", why.line(), why.column());
+        return Error::new(code::DECODE, format!("stdin is not JSON: {said} at {at}"))
+            .with_details("expected a network configuration, a JSON object, on stdin");
+    }
+    let path = if path == "." { "stdin" } else { path };
+    if said.starts_with("invalid type") || said.starts_with("duplicate field") {
+        return Error::new(code::DECODE, format!("{path}: {said}"));
+    }
+    // serde quotes in back ticks: the value first, then what may stand there.
+    let mut quoted = said.split('`').skip(1).step_by(2);
+    let near = match (said.starts_with("unknown variant"), quoted.next()) {
+        (true, Some(found)) => did_you_mean(found, quoted),
+        _ => String::new(),
+    };
+    Error::invalid(path, format!("{}{near}", said.replace('`', "\"")))
+}
+
+/// Of the keys that `C` passed over, those that are not the protocol's either, nor (below `ipam`) somebody else's.
+fn unknown<C: DeserializeOwned>(text: &str, ignored: Vec<String>) -> Vec<Unknown> {
+    let own = fields::of::<C>();
+    let protocol = fields::of::<Protocol>();
+    let is_known = |path: &str| {
+        let top = path.split(['.', '[']).next().unwrap_or(path);
+        let of_protocol = protocol.contains(&top) || WELL_KNOWN.contains(&top) || path.starts_with("cni.dev/");
+        of_protocol && !own.contains(&top)
+    };
+    let ignored: Vec<_> = ignored.into_iter().filter(|path| !is_known(path)).collect();
+    if ignored.is_empty() {
+        return Vec::new();
+    }
+    let whole: Value = serde_json::from_str(text).unwrap_or_default();
+    let candidates = || own.iter().chain(protocol).copied().chain(WELL_KNOWN);
+    ignored
+        .into_iter()
+        .map(|path| {
+            let value = whole.pointer(&format!("/{}", path.replace('.', "/"))).map(ToString::to_string);
+            let near = if path.contains('.') { None } else { nearest(&path, candidates()) };
+            Unknown { value: value.unwrap_or_default(), near, path }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "conf_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+use super::*;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Sample {
+    is_gateway: bool,
+    mtu: Option<u32>,
+    mode: Mode,
+    trunks: Vec<Trunk>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    #[default]
+    Bridge,
+    Private,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trunk {
+    #[expect(dead_code, reason = "only its type matters")]
+    id: u16,
+}
+
+fn parse(text: &str) -> Result<NetConf<Sample>> {
+    NetConf::parse(text.to_owned())
+}
+
+#[test]
+fn p05_what_is_not_json_is_code_6() {
+    let deep = format!("{{\"name\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    for text in ["", "{", "[]", "7", "null", "{} {}", "\u{0}", &deep] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.code, code::DECODE, "{text:.20}: {error}");
+    }
+}
+
+#[test]
+fn p05_a_wrong_type_is_code_6_with_path_expected_and_found() {
+    let error = parse(r#"{"name": "n", "trunks": [{"id": "seven"}]}"#).unwrap_err();
+    assert_eq!(error.code, code::DECODE);
+    assert_eq!(error.msg, "trunks[0].id: invalid type: string \"seven\", expected u16");
+}
+
+#[test]
+fn p05_a_value_that_cannot_be_is_code_7_with_the_near_one() {
+    let error = parse(r#"{"name": "n", "mode": "privat"}"#).unwrap_err();
+    assert_eq!(error.code, code::INVALID_CONFIG);
+    assert!(error.msg.contains("mode") && error.msg.contains("did you mean \"private\""), "{error}");
+    let error = parse(r#"{"name": "n", "mtu": -1}"#).unwrap_err();
+    assert_eq!(error.code, code::INVALID_CONFIG);
+}
+
+#[test]
+fn p03_the_name_of_a_network_cannot_leave_its_folder() {
+    for name in ["../../etc", "", "a/b", "."] {
+        let error = parse(&format!(r#"{{"name": "{name}"}}"#)).unwrap_err();
+        assert_eq!(error.code, code::INVALID_CONFIG, "{name}");
+        assert!(error.msg.contains("name"), "{error}");
+    }
+    for kind in ["../sh", "/bin/sh"] {
+        let error = parse(&format!(r#"{{"name": "n", "ipam": {{"type": "{kind}"}}}}"#)).unwrap_err();
+        assert_eq!(error.code, code::INVALID_CONFIG, "{kind}");
+    }
+}
+
+#[test]
+fn p06_unknown_keys_are_found_with_their_near_names() {
+    let conf = parse(
+        r#"{"cniVersion": "1.1.0", "name": "n", "type": "t", "isGatway": true, "ipMasq": true, "capabilities": {"a": true},
+            "cni.dev/foo": 1, "ipam": {"type": "host-local", "rangs": []}, "args": {"cni": {"x": 1}}, "disableGC": true,
+            "runtimeConfig": {"portMappings": []}, "trunks": [{"id": 1, "idd": 2}]}"#,
+    )
+    .unwrap();
+    let paths: Vec<_> = conf.unknown.iter().map(|unknown| unknown.path.as_str()).collect();
+    assert_eq!(paths, ["isGatway", "trunks.0.idd"]);
+    assert_eq!(conf.unknown[0].near, Some("isGateway"));
+    assert_eq!(conf.unknown[0].value, "true");
+    assert_eq!(conf.unknown[1].value, "2");
+    assert!(!conf.plugin.is_gateway && conf.plugin.mtu.is_none() && conf.plugin.trunks.len() == 1);
+    assert!(matches!(conf.plugin.mode, Mode::Bridge));
+}
+
+#[test]
+fn p06_strict_makes_them_code_2() {
+    let error = parse(r#"{"name": "n", "strict": true, "isGatway": true}"#).unwrap_err();
+    assert_eq!(error.code, code::UNSUPPORTED_FIELD);
+    assert!(error.msg.contains("isGatway") && error.msg.contains("true"), "{error}");
+    assert!(parse(r#"{"name": "n", "strict": true, "ipMasq": true}"#).is_ok());
+}
+
+#[test]
+fn p24_valid_attachments_are_read_under_both_names() {
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        let conf = parse(&format!(r#"{{"name": "n", "{key}": [{{"containerID": "c", "ifname": "eth0"}}]}}"#)).unwrap();
+        let expected = Attachment { container_id: "c".into(), ifname: "eth0".into() };
+        assert_eq!(conf.valid, Some(vec![expected]));
+    }
+    assert_eq!(parse(r#"{"name": "n"}"#).unwrap().valid, None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn p05_no_input_panics(text in ".{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn p05_no_object_panics(key in "[a-zA-Z./\\[\\]~]{0,12}", value in "(null|true|-1|\"x\"|\\[\\]|\\{\\}|[0-9]{1,30})") {
+        let _ = parse(&format!(r#"{{"name": "n", "{key}": {value}}}"#));
+    }
+}
