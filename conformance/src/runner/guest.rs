@@ -11,9 +11,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
+use super::modules;
 use super::schedule::{Chosen, features_here, kernel, lacking, run_here, wait, write_line};
 use super::{Feature, Options, Outcome, Record};
 use crate::sys;
@@ -151,20 +153,17 @@ pub fn guest_init(orders: &Path) -> Result<ExitCode> {
 
 fn prepare() -> Result<()> {
     let nothing = None::<&str>;
-    for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run")] {
-        mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing).with_context(|| format!("{at}: mount {kind}"))?;
+    for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"), ("tmpfs", "/run")] {
+        fs::create_dir_all(at).with_context(|| format!("{at}: make"))?;
+        match mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing) {
+            // Some kernels mount /dev by themselves.
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(e) => return Err(e).with_context(|| format!("{at}: mount {kind}")),
+        }
     }
-    // modprobe looks below lib/modules of the root it is given, so that the host's need not be touched.
-    let modules = Path::new("/run/modules/lib/modules");
-    fs::create_dir_all(modules)?;
-    let version = kernel();
-    std::os::unix::fs::symlink(Path::new("/usr/lib/uml/modules").join(&version), modules.join(&version))?;
-    for module in ["bridge", "veth", "8021q", "dummy", "nf_tables", "nft_ct", "af_packet"] {
-        // What is built in or missing is told apart by the probe of features, not here.
-        let status = Command::new("/sbin/modprobe").args(["-q", "-d", "/run/modules", module]).status();
-        status.context("modprobe: start")?;
-    }
-    Ok(())
+    // What is built in or missing is told apart by the probe of features, not here.
+    let wanted = ["af_packet", "ipv6", "bridge", "veth", "8021q", "dummy", "nf_tables"];
+    modules::load(&Path::new("/usr/lib/uml/modules").join(kernel()), &wanted)
 }
 
 fn start_run(orders: &Path) -> Result<()> {
@@ -172,7 +171,7 @@ fn start_run(orders: &Path) -> Result<()> {
         .arg("guest-run")
         .arg(orders)
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("TMPDIR", "/run")
+        .env("TMPDIR", "/dev/shm")
         .status()
         .context("guest-run: start")?;
     if !status.success() {

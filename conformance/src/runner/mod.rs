@@ -9,6 +9,7 @@ mod case;
 mod feature;
 mod guest;
 mod known;
+mod modules;
 mod one;
 mod report;
 mod sandbox;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Case, Feature, Outcome, Test, sandbox};
 use crate::cni::last_calls;
@@ -45,13 +45,14 @@ pub fn run_inner(args: &OneArgs) -> Result<ExitCode> {
         Err(e) => Outcome::Failed(describe(&e)),
     };
     let text = serde_json::to_string(&outcome)?;
-    fs::write(args.dir.join(OUTCOME), text).context("outcome: write")?;
+    fs::write(args.dir.join(OUTCOME), &text).with_context(|| format!("outcome: write {text}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn attempt(test: &Test, args: &OneArgs) -> Result<()> {
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     sandbox::enter()?;
+    ensure!(args.dir.is_dir(), "directory {:?}: hidden by the sandbox; set TMPDIR to one not below /run", args.dir);
     let case = Case {
         cni_path: args.cni_path.clone(),
         dir: args.dir.join("test"),

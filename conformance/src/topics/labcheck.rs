@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(an_injected_frame_is_captured, "injection and capture see the same bytes"),
     test!(a_snapshot_sees_every_change, "links, addresses, routes, leases"),
     test!(a_snapshot_sees_rules, "nftables rules").needs(&[Feature::NftInet]),
+    test!(a_bridge_keeps_vlans_apart, "a kernel that filters VLANs, here or in the guest").needs(&[Feature::BridgeVlan]),
     test!(the_sandbox_is_not_the_machine, "mounts and processes are the test's own"),
 ];
 
@@ -94,6 +95,19 @@ fn a_snapshot_sees_rules(case: &Case) -> Result<()> {
     let node = case.node("n")?;
     let change = || node.load_ruleset("table inet t { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; }");
     ensure!(case.unchanged(&[&node], change).is_err(), "a new set was not seen");
+    Ok(())
+}
+
+fn a_bridge_keeps_vlans_apart(case: &Case) -> Result<()> {
+    let node = case.node("n")?;
+    node.add("br0", rtnetlink::LinkBridge::new("br0").vlan_filtering(true).build())?;
+    ensure!(node.link("br0")?.vlan_filtering, "the bridge does not filter");
+    let pod = case.pod("p")?;
+    cable(&node, "port", &pod, "eth0")?;
+    node.plug("br0", "port")?;
+    let vlans = node.vlans("port")?;
+    let first = crate::lab::Vlan { id: 1, pvid: true, untagged: true };
+    ensure!(vlans == [first], "a new port is in {vlans:?}");
     Ok(())
 }
 
