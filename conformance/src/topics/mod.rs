@@ -1,11 +1,15 @@
 //! The tests, one file or folder a topic. Names start with the ids of the protocol's checklist that a test proves.
 
+mod input;
 mod labcheck;
 
 use crate::runner::{Test, Topic};
 
 /// Every topic.
-pub const TOPICS: &[Topic] = &[Topic { name: "lab", tests: &[labcheck::TESTS] }];
+pub const TOPICS: &[Topic] = &[
+    Topic { name: "lab", tests: &[labcheck::TESTS] },
+    Topic { name: "input", tests: input::TESTS },
+];
 
 /// The test of that name with its topic's.
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
