@@ -2,6 +2,7 @@
 
 mod input;
 mod labcheck;
+mod output;
 
 use crate::runner::{Test, Topic};
 
@@ -9,6 +10,7 @@ use crate::runner::{Test, Topic};
 pub const TOPICS: &[Topic] = &[
     Topic { name: "lab", tests: &[labcheck::TESTS] },
     Topic { name: "input", tests: input::TESTS },
+    Topic { name: "output", tests: output::TESTS },
 ];
 
 /// The test of that name with its topic's.

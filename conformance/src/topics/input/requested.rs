@@ -31,7 +31,7 @@ fn p09_the_runtime_wins_over_args_over_cni_args_for_the_mac(case: &Case) -> Resu
     ];
     for (extra, wanted) in cases {
         let pod = case.pod("p1")?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args(&format!("MAC={CNI_ARGS}"));
+        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args(&format!("IgnoreUnknown=true;MAC={CNI_ARGS}"));
         let result = attachment.add()?;
         let mac = pod.link("eth0")?.mac;
         ensure!(mac == wanted, "the pod has {mac}, expected {wanted}");
@@ -54,7 +54,7 @@ fn p09_the_runtime_wins_over_args_over_cni_args_for_ips(case: &Case) -> Result<(
     ];
     for (extra, wanted) in cases {
         let pod = case.pod("p1")?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args("IP=10.7.0.103");
+        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args("IgnoreUnknown=true;IP=10.7.0.103");
         attachment.add()?;
         let ips = pod.ips("eth0")?;
         ensure!(ips == [wanted], "the pod has {ips:?}, expected {wanted}");
