@@ -1,8 +1,11 @@
 //! The tests, one file or folder a topic. Names start with the ids of the protocol's checklist that a test proves.
 
+mod host_local;
 mod input;
 mod labcheck;
+mod loopback;
 mod output;
+mod static_;
 
 use crate::runner::{Test, Topic};
 
@@ -11,6 +14,9 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "lab", tests: &[labcheck::TESTS] },
     Topic { name: "input", tests: input::TESTS },
     Topic { name: "output", tests: output::TESTS },
+    Topic { name: "host-local", tests: &[host_local::TESTS] },
+    Topic { name: "static", tests: &[static_::TESTS] },
+    Topic { name: "loopback", tests: &[loopback::TESTS] },
 ];
 
 /// The test of that name with its topic's.
