@@ -97,7 +97,7 @@ pub struct Vlan {
 }
 
 /// All links of the handle's namespace.
-pub async fn links(handle: &Handle) -> Result<Vec<Link>> {
+pub(super) async fn links(handle: &Handle) -> Result<Vec<Link>> {
     let messages: Vec<LinkMessage> = handle
         .link()
         .get()
@@ -109,7 +109,7 @@ pub async fn links(handle: &Handle) -> Result<Vec<Link>> {
 }
 
 /// All addresses of the handle's namespace.
-pub async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
+pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
     let messages: Vec<AddressMessage> = handle
         .address()
         .get()
@@ -120,8 +120,34 @@ pub async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
     Ok(messages.into_iter().filter_map(address).collect())
 }
 
+/// Waits until `wanted` accepts an address, one that is there or one that comes; false if none does within `limit`.
+pub(super) async fn await_address(wanted: impl Fn(&Address) -> bool, limit: std::time::Duration) -> Result<bool> {
+    use futures_util::StreamExt;
+    use netlink_packet_core::NetlinkPayload;
+    use netlink_packet_route::RouteNetlinkMessage;
+    use rtnetlink::MulticastGroup;
+    // Listening starts before looking, so that no address comes in between.
+    let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+    tokio::spawn(connection);
+    if addresses(&handle).await?.iter().any(&wanted) {
+        return Ok(true);
+    }
+    let arrival = async {
+        while let Some((message, _)) = messages.next().await {
+            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new)) = message.payload
+                && address(new).is_some_and(|address| wanted(&address))
+            {
+                return true;
+            }
+        }
+        false
+    };
+    Ok(tokio::time::timeout(limit, arrival).await.unwrap_or(false))
+}
+
 /// All unicast routes of the handle's namespace, in every table but `local`.
-pub async fn routes(handle: &Handle) -> Result<Vec<Route>> {
+pub(super) async fn routes(handle: &Handle) -> Result<Vec<Route>> {
     let mut all = Vec::new();
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
@@ -139,7 +165,7 @@ pub async fn routes(handle: &Handle) -> Result<Vec<Route>> {
 }
 
 /// The VLANs of every bridge port and bridge, by link index.
-pub async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
+pub(super) async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
     let messages: Vec<LinkMessage> = handle
         .link()
         .get()
