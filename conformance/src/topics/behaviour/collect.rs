@@ -48,10 +48,9 @@ fn p24_gc_is_scoped_to_the_network(case: &Case) -> Result<()> {
     let other = case.attachment(&node, &case.pod("b")?, &green);
     mine.add()?;
     let result = other.add()?;
-    case.unchanged(&[&other.pod], || collect(case, &mine, &blue, &[]).succeed())
-        .map(drop)
-        .or_else(|e| if case.lease_names("green")?.len() == 1 { Ok(()) } else { Err(e) })?;
+    collect(case, &mine, &blue, &[]).succeed()?;
     other.check(&result)?;
+    ensure!(mine.pod.find("eth0")?.is_none() && node.ports("cni0")?.len() == 1, "the wrong links are left");
     ensure!(case.lease_names("blue")?.is_empty(), "leases: {:?}", case.lease_names("blue")?);
     Ok(())
 }

@@ -92,7 +92,7 @@ fn a_route_without_a_gateway_takes_the_ranges(case: &Case) -> Result<()> {
 
 fn another_gateway_address_is_refused(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    Added::new(case, &node, "a", &case.bridge_conf())?;
+    let _a = Added::new(case, &node, "a", &case.bridge_conf())?;
     let other = case.bridge_with(json!({ "name": "other", "ipam": case.host_local(&["10.8.0.0/24"]) }));
     let pod = case.pod("b")?;
     let add = case.attachment(&node, &pod, &other).call("ADD");
@@ -103,7 +103,7 @@ fn another_gateway_address_is_refused(case: &Case) -> Result<()> {
 
 fn force_address_replaces_the_gateway_address(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    Added::new(case, &node, "a", &case.bridge_conf())?;
+    let _a = Added::new(case, &node, "a", &case.bridge_conf())?;
     let ipam = case.host_local(&["10.8.0.0/24"]);
     let other = case.bridge_with(json!({ "name": "other", "forceAddress": true, "ipam": ipam }));
     let b = Added::new(case, &node, "b", &other)?;
@@ -150,7 +150,7 @@ fn p23_check_passes_when_other_ports_come(case: &Case) -> Result<()> {
     let lowest = crate::lab::mac_bytes("02:00:00:00:00:01")?;
     node.change("port", |link| link.address(lowest.to_vec()))?;
     node.plug("cni0", "port")?;
-    Added::new(case, &node, "b", &case.bridge_conf())?;
+    let _b = Added::new(case, &node, "b", &case.bridge_conf())?;
     a.attachment.check(&a.result)?;
     reaches(a.pod(), "10.7.0.1".parse()?).map(drop)
 }

@@ -26,7 +26,7 @@ fn the_host_link_names_its_owner(case: &Case) -> Result<()> {
 
 fn a_bridge_that_was_made_names_its_network(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    Added::new(case, &node, "a", &case.bridge_conf())?;
+    let _a = Added::new(case, &node, "a", &case.bridge_conf())?;
     let alias = node.link("cni0")?.alias;
     ensure!(alias.as_deref() == Some("podwire:net::"), "{alias:?}");
     Ok(())
@@ -35,7 +35,7 @@ fn a_bridge_that_was_made_names_its_network(case: &Case) -> Result<()> {
 fn a_bridge_that_was_there_is_not_labelled(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
     node.add_bridge("cni0")?;
-    Added::new(case, &node, "a", &case.bridge_conf())?;
+    let _a = Added::new(case, &node, "a", &case.bridge_conf())?;
     let alias = node.link("cni0")?.alias;
     ensure!(alias.is_none(), "{alias:?}");
     Ok(())
@@ -59,11 +59,11 @@ fn a_pod_with_a_long_name_is_served(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
     let (namespace, name) = ("n".repeat(63), "p".repeat(253));
     let args = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}");
-    for pod in ["a", "b"] {
-        let attachment = case.attachment(&node, &case.pod(pod)?, &case.bridge_conf()).args(&args);
-        attachment.add()?;
-    }
-    Ok(())
+    // Two of them, whose names may be alike once they are cut.
+    let pods = ["a", "b"].map(|pod| Ok(case.attachment(&node, &case.pod(pod)?, &case.bridge_conf()).args(&args)));
+    let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+    pods.iter().try_for_each(|pod| pod.add().map(drop))?;
+    pods.iter().try_for_each(crate::runner::Attachment::del)
 }
 
 fn the_host_link_has_the_same_name_again(case: &Case) -> Result<()> {

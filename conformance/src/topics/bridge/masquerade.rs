@@ -138,7 +138,7 @@ fn p24_gc_removes_the_rules_of_no_attachment(case: &Case) -> Result<()> {
     let conf = merged(&conf(case, true), json!({ "cniVersion": "1.1.0" }));
     let a = Added::new(case, &node, "a", &conf)?;
     let before = node.ruleset()?;
-    Added::new(case, &node, "b", &conf)?;
+    let _b = Added::new(case, &node, "b", &conf)?;
     let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": a.attachment.container, "ifname": "eth0" }] });
     case.call(&node, "bridge", "GC").conf(&merged(&conf, valid)).succeed()?;
     ensure!(node.ruleset()? == before, "left after GC:\n{}", node.ruleset()?);
