@@ -99,6 +99,14 @@ fn remove_elements(
     Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
 }
 
+/// Whether the kernel has nftables, and we may program it.
+///
+/// # Errors
+/// EPROTONOSUPPORT or EOPNOTSUPP where it has not, EPERM without `CAP_NET_ADMIN`.
+pub fn is_available() -> Result<()> {
+    transaction::generation().map(drop)
+}
+
 /// Removes the tables of ours that hold no element of anybody's any more.
 ///
 /// # Errors

@@ -163,7 +163,7 @@ pub(super) fn delete_table_if_empty(family: Family, sets: &[&str]) -> Result<()>
 }
 
 /// The number of the ruleset as it is; every transaction makes it one more.
-fn generation() -> Result<Option<u32>> {
+pub(super) fn generation() -> Result<Option<u32>> {
     let message = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
     let mut generation = None;
     ask(Family::Unspec, message, NLM_F_ACK, "read the generation of", |answer| match answer.payload {
