@@ -1,1 +1,29 @@
-//! Soon.
+//! What podwire asks of the kernel: namespaces, links, addresses, routes, sysctls and nftables.
+//!
+//! The only crate that names `rtnetlink`, `netlink-packet-*` and `nix`, so that a change of theirs ends here.
+//!
+//! * [`Netns`] is a handle of a network namespace; [`Netns::run`] is the only way into another one.
+//! * [`Net`] is a netlink connection that stays in the namespace where it was opened.
+//! * [`nft`] programs nftables in one transaction.
+//!
+//! Every error is an [`Error`] that names object, operation, errno and the kernel's own words.
+
+mod address;
+mod bridge;
+mod error;
+mod link;
+mod net;
+mod netns;
+pub mod nft;
+mod route;
+mod sysctl;
+
+pub use address::Address;
+pub use bridge::{PortChange, Vlan};
+pub use error::{Error, Result};
+pub use link::{Kind, Link, LinkChange, LinkSpec, Port};
+pub use net::Net;
+pub use netns::Netns;
+pub use nix::errno::Errno;
+pub use route::RouteEntry;
+pub use sysctl::{read as read_sysctl, write as write_sysctl};

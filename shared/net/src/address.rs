@@ -1,0 +1,108 @@
+//! Addresses of links.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+};
+use podwire_spec::Cidr;
+
+use crate::{Net, Result};
+
+/// An address of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address with the prefix length of its network.
+    pub cidr: Cidr,
+    /// Duplicate-address detection is still under way (IPv6).
+    pub tentative: bool,
+    /// Duplicate-address detection found another owner (IPv6).
+    pub duplicate: bool,
+    /// It was not configured by hand but by the kernel or a router: a link-local address, or SLAAC.
+    pub automatic: bool,
+}
+
+impl Net {
+    /// The addresses of the link with this index.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        let object = || format!("addresses of link number {index}");
+        let answers = self.request(object, "list", RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address(&message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Adds an address; an IPv6 one is usable at once unless `dad` asks for duplicate-address detection (RFC 4862).
+    ///
+    /// # Errors
+    /// EEXIST where the link has it already.
+    pub async fn add_address(&self, index: u32, cidr: Cidr, dad: bool) -> Result<()> {
+        let mut message = message(index, cidr);
+        if let (IpAddr::V4(ip), prefix @ 0..=30) = (cidr.ip(), cidr.prefix()) {
+            let broadcast = Ipv4Addr::from_bits(ip.to_bits() | u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
+            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        } else if cidr.ip().is_ipv6() && !dad {
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        let message = RouteNetlinkMessage::NewAddress(message);
+        self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
+    }
+
+    /// Removes an address. One that is not there is no error: `false`.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn delete_address(&self, index: u32, cidr: Cidr) -> Result<bool> {
+        let message = RouteNetlinkMessage::DelAddress(message(index, cidr));
+        match self.request(|| name(index, cidr), "delete", message, 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn name(index: u32, cidr: Cidr) -> String {
+    format!("address \"{cidr}\" of link number {index}")
+}
+
+fn message(index: u32, cidr: Cidr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if cidr.ip().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.prefix_len = cidr.prefix();
+    message.header.index = index;
+    message.attributes.extend([AddressAttribute::Local(cidr.ip()), AddressAttribute::Address(cidr.ip())]);
+    message
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let (mut local, mut address, mut flags) = (None, None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    // On a point-to-point link `address` is the far end; on others both are the same, or only `address` is there.
+    let cidr = Cidr::new(local.or(address)?, message.header.prefix_len).ok()?;
+    let link_local = matches!(cidr.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    Some(Address {
+        cidr,
+        tentative: flags.contains(AddressFlags::Tentative),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
+        automatic: link_local || !flags.contains(AddressFlags::Permanent),
+    })
+}

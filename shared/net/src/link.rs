@@ -1,0 +1,370 @@
+//! Links: what the kernel says of one, and the messages that make, change and delete them.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{
+        InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask,
+        LinkFlags, LinkInfo, LinkMessage, Prop, State,
+    },
+};
+use nix::errno::Errno;
+use podwire_spec::Mac;
+
+use crate::{Error, Net, Netns, Result};
+
+/// A link as the kernel describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The type of device, such as `bridge` or `veth`; empty for hardware and loopback.
+    pub kind: String,
+    /// Its MAC address, where it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it is ready to pass packets (RFC 2863 `up`, or a driver that does not say).
+    pub operational: bool,
+    /// Whether `ip link set promisc on` was said.
+    pub promisc: bool,
+    /// The index of its master (bridge, bond), where it has one.
+    pub master: Option<u32>,
+    /// The index of the link below it, or of a veth's other end, in the namespace where that one is.
+    pub peer: Option<u32>,
+    /// `ifalias`.
+    pub alias: String,
+    /// Its other names.
+    pub altnames: Vec<String>,
+    /// For a bridge: whether it filters VLANs.
+    pub vlan_filtering: bool,
+    /// For a port of a bridge: its options.
+    pub port: Option<Port>,
+}
+
+/// The options of a port of a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// It passes frames (STP state forwarding).
+    pub forwarding: bool,
+    /// Frames may leave where they came in.
+    pub hairpin: bool,
+    /// It talks only to ports that are not isolated.
+    pub isolated: bool,
+}
+
+/// What kind of link to make.
+#[derive(Debug)]
+pub enum Kind<'a> {
+    /// A bridge.
+    Bridge {
+        /// Whether it filters VLANs; off leaves the attribute out, for kernels without it.
+        vlan_filtering: bool,
+    },
+    /// A veth pair; the other end is made by the same message.
+    Veth(Box<LinkSpec<'a>>),
+}
+
+/// A link to make, whole, in one message.
+#[derive(Debug)]
+pub struct LinkSpec<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it is; none for the other end of a veth pair.
+    pub kind: Option<Kind<'a>>,
+    /// Its MAC address; the kernel invents one otherwise.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes; the kernel's default otherwise.
+    pub mtu: Option<u32>,
+    /// The index of its master.
+    pub master: Option<u32>,
+    /// Its alias.
+    pub alias: Option<&'a str>,
+    /// The namespace to make it in; the connection's otherwise.
+    pub ns: Option<&'a Netns>,
+    /// Whether it starts up. The other end of a veth pair cannot.
+    pub up: bool,
+}
+
+impl<'a> LinkSpec<'a> {
+    /// A link with nothing but name and kind.
+    pub fn new(name: &'a str, kind: Option<Kind<'a>>) -> Self {
+        Self { name, kind, mac: None, mtu: None, master: None, alias: None, ns: None, up: false }
+    }
+
+    fn message(&self) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        if self.up {
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+        }
+        let attributes = &mut message.attributes;
+        attributes.push(LinkAttribute::IfName(self.name.to_owned()));
+        attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        attributes.extend(self.master.map(LinkAttribute::Controller));
+        attributes.extend(self.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
+        attributes.extend(self.kind.as_ref().map(|kind| LinkAttribute::LinkInfo(kind.info())));
+        message
+    }
+}
+
+impl Kind<'_> {
+    fn info(&self) -> Vec<LinkInfo> {
+        match self {
+            Kind::Bridge { vlan_filtering: false } => vec![LinkInfo::Kind(InfoKind::Bridge)],
+            Kind::Bridge { vlan_filtering: true } => vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])),
+            ],
+            Kind::Veth(peer) => {
+                vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message())))]
+            }
+        }
+    }
+}
+
+/// A change of a link; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct LinkChange<'a> {
+    /// Set up or down.
+    pub up: Option<bool>,
+    /// Set the MAC address.
+    pub mac: Option<Mac>,
+    /// Set the MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Set the master; 0 for none.
+    pub master: Option<u32>,
+    /// Set the name.
+    pub name: Option<&'a str>,
+    /// Set the alias.
+    pub alias: Option<&'a str>,
+    /// Switch promiscuous mode.
+    pub promisc: Option<bool>,
+}
+
+impl Net {
+    /// Makes a link and returns it as the kernel did: index, and MAC even where the kernel invented it.
+    ///
+    /// # Errors
+    /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
+    pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let object = || format!("link {:?}", spec.name);
+        let message = RouteNetlinkMessage::NewLink(spec.message());
+        let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
+        match links(answers).find(|link| link.name == spec.name) {
+            Some(link) => Ok(link),
+            // A kernel that does not echo: ask.
+            None => self.link(spec.name).await?.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+        }
+    }
+
+    /// The link with this name or altname.
+    ///
+    /// # Errors
+    /// Of the request; a link that is not there is `None`.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(|| format!("link {name:?}"), message).await
+    }
+
+    /// The link with this index.
+    ///
+    /// # Errors
+    /// Of the request; a link that is not there is `None`.
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.get_link(|| format!("link number {index}"), message).await
+    }
+
+    async fn get_link(&self, object: impl Fn() -> String, mut message: LinkMessage) -> Result<Option<Link>> {
+        message.attributes.push(without_statistics());
+        match self.request(object, "get", RouteNetlinkMessage::GetLink(message), 0).await {
+            Ok(answers) => Ok(links(answers).next()),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every link of the namespace.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn links(&self) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(without_statistics());
+        let message = RouteNetlinkMessage::GetLink(message);
+        Ok(links(self.request(|| "links".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
+    }
+
+    /// The links whose master has this index.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn ports(&self, master: u32) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.extend([without_statistics(), LinkAttribute::Controller(master)]);
+        let message = RouteNetlinkMessage::GetLink(message);
+        let answers = self.request(|| format!("ports of link number {master}"), "list", message, NLM_F_DUMP).await?;
+        Ok(links(answers).filter(|link| link.master == Some(master)).collect())
+    }
+
+    /// Changes a link.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn change_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        for (flag, wanted) in [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promisc)] {
+            if let Some(on) = wanted {
+                message.header.change_mask |= flag;
+                message.header.flags.set(flag, on);
+            }
+        }
+        let attributes = &mut message.attributes;
+        attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+        attributes.extend(change.mtu.map(LinkAttribute::Mtu));
+        attributes.extend(change.master.map(LinkAttribute::Controller));
+        attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
+        attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
+    }
+
+    /// Gives a link another name, of up to 127 bytes.
+    ///
+    /// # Errors
+    /// EEXIST where the name is taken in the namespace.
+    pub async fn add_altname(&self, index: u32, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        let message = RouteNetlinkMessage::NewLinkProp(message);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.request(|| format!("altname {name:?}"), "add", message, flags).await.map(drop)
+    }
+
+    /// Deletes a link. One that is not there is no error: `false`.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn delete_link(&self, name: &str) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.delete(|| format!("link {name:?}"), message).await
+    }
+
+    /// Deletes the link with this index. One that is not there is no error: `false`.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn delete_link_at(&self, index: u32) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.delete(|| format!("link number {index}"), message).await
+    }
+
+    async fn delete(&self, object: impl Fn() -> String, message: LinkMessage) -> Result<bool> {
+        match self.request(object, "delete", RouteNetlinkMessage::DelLink(message), 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
+    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
+    pub async fn can_create(&self, kind: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.extend([
+            LinkAttribute::IfName("podwire-probe".to_owned()),
+            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
+        ]);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let message = RouteNetlinkMessage::NewLink(message);
+        match self.request(|| format!("link of type {kind:?}"), "create", message, flags).await {
+            Err(error) if matches!(error.errno, Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
+    answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
+        _ => None,
+    })
+}
+
+impl From<LinkMessage> for Link {
+    fn from(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            promisc: message.header.flags.contains(LinkFlags::Promisc),
+            ..Self::default()
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
+                LinkAttribute::PropList(props) => {
+                    link.altnames.extend(props.into_iter().filter_map(|prop| match prop {
+                        Prop::AltIfName(name) => Some(name),
+                        _ => None,
+                    }))
+                }
+                LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.take(info)),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+impl Link {
+    fn take(&mut self, info: LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::Data(InfoData::Bridge(options)) => {
+                self.vlan_filtering = options.contains(&InfoBridge::VlanFiltering(true));
+            }
+            LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
+                self.port = Some(Port {
+                    forwarding: options.iter().any(
+                        |option| matches!(option, InfoBridgePort::State(state) if u8::from(*state) == Port::FORWARDING),
+                    ),
+                    hairpin: options.contains(&InfoBridgePort::HairpinMode(true)),
+                    isolated: options.contains(&InfoBridgePort::Isolated(true)),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Port {
+    /// `BR_STATE_FORWARDING` in `linux/if_bridge.h`.
+    const FORWARDING: u8 = 3;
+}

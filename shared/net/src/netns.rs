@@ -1,0 +1,122 @@
+//! Network namespaces as handles.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sched::{CloneFlags, setns, unshare},
+    sys::{stat::fstat, statfs::fstatfs},
+};
+
+use crate::{Error, Result};
+
+/// The file system of namespace files (`NSFS_MAGIC` in `linux/magic.h`).
+const NSFS_MAGIC: libc::c_long = 0x6e73_6673;
+
+/// A network namespace, kept alive by the handle.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    name: String,
+}
+
+impl Netns {
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If `/proc` is not mounted.
+    pub fn current() -> Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// The namespace that `path` names, such as `/run/netns/pod` or `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// ENOENT where there is none, EINVAL where the file is not a network namespace.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = format!("network namespace {:?}", path.display().to_string());
+        // O_NONBLOCK: a hostile path could be a FIFO, on which a plain open would wait for ever.
+        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
+        let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+            .map(File::from)
+            .map_err(|errno| Error::new(&name, "open", errno))?;
+        let kind = fstatfs(&file).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type().0;
+        if i64::from(kind) != i64::from(NSFS_MAGIC) {
+            return Err(Error { words: "not a namespace".to_owned(), ..Error::new(&name, "open", Errno::EINVAL) });
+        }
+        Ok(Self { file, name })
+    }
+
+    /// A new namespace, empty but for a loopback that is down. It lives as long as the handle, or what uses it.
+    ///
+    /// # Errors
+    /// EPERM without `CAP_SYS_ADMIN`.
+    pub fn create() -> Result<Self> {
+        scoped("new network namespace", || {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new("network namespace", "create", errno))?;
+            Self::current()
+        })?
+    }
+
+    /// A path that names the namespace for as long as the handle lives; good as `CNI_NETNS`.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
+    }
+
+    /// The name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether both are the same namespace.
+    ///
+    /// # Errors
+    /// If the kernel cannot say.
+    pub fn is_same_as(&self, other: &Self) -> Result<bool> {
+        let id = |ns: &Self| {
+            fstat(&ns.file).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| Error::new(&ns.name, "stat", errno))
+        };
+        Ok(id(self)? == id(other)?)
+    }
+
+    /// Runs `work` inside the namespace, on a thread of its own that ends with it: no thread is ever left in a
+    /// foreign namespace, whatever `work` does.
+    ///
+    /// # Errors
+    /// EINVAL where the handle is no network namespace, EPERM without `CAP_SYS_ADMIN`.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        scoped(&self.name, || {
+            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new(&self.name, "enter", errno))?;
+            Ok(work())
+        })?
+    }
+
+    /// For netlink attributes that name a namespace.
+    pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Runs `work` on a thread and waits for it; a panic goes on in the caller.
+fn scoped<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .stack_size(256 * 1024)
+            .spawn_scoped(scope, work)
+            .map_err(|error: io::Error| Error::io(name, "start a thread for", &error))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
