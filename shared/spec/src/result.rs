@@ -258,7 +258,7 @@ pub struct AddResult {
 }
 
 /// Some plugins write an absent address as the empty string.
-fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+pub(crate) fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     match Option::<String>::deserialize(deserializer)?.as_deref() {
         None | Some("") => Ok(None),
         Some(text) => {
