@@ -315,7 +315,17 @@ pub fn cable(a: &Space, a_name: &str, b: &Space, b_name: &str) -> Result<()> {
         .build();
     a.add(a_name, message)?;
     a.up(a_name)?;
-    b.up(b_name)
+    b.up(b_name)?;
+    // The kernel's link watch may take a second; until then frames vanish.
+    for (space, name) in [(a, a_name), (b, b_name)] {
+        let running = space.netlink(async |_| {
+            see::await_link(|link| link.name == name && link.running, Duration::from_secs(5)).await
+        })?;
+        if !running {
+            bail!("link {name:?} in {:?}: up, and not running after 5 s", space.name);
+        }
+    }
+    Ok(())
 }
 
 fn split(cidr: &str) -> Result<(IpAddr, u8)> {

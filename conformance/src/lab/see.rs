@@ -2,17 +2,19 @@
 //! plugins, so that a mistake of theirs cannot hide itself.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::TryStreamExt;
-use netlink_packet_route::AddressFamily;
+use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, Prop,
+    LinkFlags, LinkInfo, LinkMessage, Prop, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 /// A link as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Carrier is there and the kernel has started the queue: what is sent is sent.
+    pub running: bool,
     /// `IFF_PROMISC`, or held promiscuous by something.
     pub promisc: bool,
     /// Index of the bridge it is a port of.
@@ -121,22 +125,42 @@ pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
 }
 
 /// Waits until `wanted` accepts an address, one that is there or one that comes; false if none does within `limit`.
-pub(super) async fn await_address(wanted: impl Fn(&Address) -> bool, limit: std::time::Duration) -> Result<bool> {
-    use futures_util::StreamExt;
-    use netlink_packet_core::NetlinkPayload;
-    use netlink_packet_route::RouteNetlinkMessage;
-    use rtnetlink::MulticastGroup;
-    // Listening starts before looking, so that no address comes in between.
+pub(super) async fn await_address(wanted: impl Fn(&Address) -> bool, limit: Duration) -> Result<bool> {
     let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+    let is_wanted = |message| match message {
+        RouteNetlinkMessage::NewAddress(new) => address(new).is_some_and(|address| wanted(&address)),
+        _ => false,
+    };
+    await_message(&groups, async |handle| Ok(addresses(handle).await?.iter().any(&wanted)), is_wanted, limit).await
+}
+
+/// Waits until `wanted` accepts a link, one that is there or one that comes or changes; false if none does within
+/// `limit`.
+pub(super) async fn await_link(wanted: impl Fn(&Link) -> bool, limit: Duration) -> Result<bool> {
+    let is_wanted = |message| match message {
+        RouteNetlinkMessage::NewLink(new) => wanted(&link(new)),
+        _ => false,
+    };
+    await_message(&[MulticastGroup::Link], async |handle| Ok(links(handle).await?.iter().any(&wanted)), is_wanted, limit)
+        .await
+}
+
+async fn await_message(
+    groups: &[MulticastGroup],
+    is_there: impl AsyncFn(&Handle) -> Result<bool>,
+    is_wanted: impl Fn(RouteNetlinkMessage) -> bool,
+    limit: Duration,
+) -> Result<bool> {
+    // Listening starts before looking, so that nothing comes in between.
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(groups)?;
     tokio::spawn(connection);
-    if addresses(&handle).await?.iter().any(&wanted) {
+    if is_there(&handle).await? {
         return Ok(true);
     }
     let arrival = async {
         while let Some((message, _)) = messages.next().await {
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new)) = message.payload
-                && address(new).is_some_and(|address| wanted(&address))
+            if let NetlinkPayload::InnerMessage(message) = message.payload
+                && is_wanted(message)
             {
                 return true;
             }
@@ -212,6 +236,7 @@ fn link(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(bytes) => link.mac = mac_text(&bytes),
+            LinkAttribute::OperState(state) => link.running = state == State::Up,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Link(index) => link.peer = Some(index),

@@ -43,8 +43,7 @@ fn p27_a_hundred_pods_at_once(case: &Case) -> Result<()> {
     ensure!(addresses.len() == 200, "{} addresses", addresses.len());
     let bridges = node.links()?.iter().filter(|link| link.kind == "bridge").count();
     ensure!(bridges == 1 && node.ports("cni0")?.len() == 100, "{bridges} bridges, {} ports", node.ports("cni0")?.len());
-    for (pod, result) in pods.iter().zip(&results).step_by(25) {
-        pod.check(result)?;
+    for pod in pods.iter().step_by(25) {
         reaches(&pod.pod, "10.7.0.1".parse()?)?;
     }
     at_once(&pods, Attachment::del)?;

@@ -11,7 +11,8 @@ use crate::test;
 pub(super) const TESTS: &[Test] = &[
     test!(p23_check_passes_for_every_option, "right after ADD"),
     test!(p23_check_names_what_is_gone, "link, address, route, port, gateway, bridge, lease"),
-    test!(p23_check_names_what_differs, "MAC, MTU, flags of the port"),
+    test!(p23_check_names_what_differs, "MAC, link down, flags of the port"),
+    test!(p23_check_compares_the_mtu_that_was_reported, "from 1.1.0, where results tell it"),
     test!(p23_check_lets_later_plugins_be, "more routes, more addresses, promiscuous"),
     test!(p23_check_needs_the_previous_result, "code 7"),
     test!(p23_check_changes_nothing, "also when it fails"),
@@ -48,6 +49,8 @@ fn each(case: &Case, damages: &[Damage]) -> Result<()> {
     for (what, damage, words) in damages {
         let attempt = || -> Result<()> {
             let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+            // Each gets the same address, which the damage and the words name.
+            std::fs::remove_dir_all(case.leases()).or_else(not_there)?;
             let mut ipam = case.host_local(&["10.7.0.0/24"]);
             ipam["routes"] = json!([{ "dst": "192.0.2.0/24" }]);
             let conf = case.bridge_with(json!({ "mtu": 1400, "hairpinMode": true, "ipam": ipam }));
@@ -62,6 +65,10 @@ fn each(case: &Case, damages: &[Damage]) -> Result<()> {
         attempt().with_context(|| (*what).to_owned())?;
     }
     Ok(())
+}
+
+fn not_there(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn p23_check_names_what_is_gone(case: &Case) -> Result<()> {
@@ -97,7 +104,6 @@ fn p23_check_names_what_differs(case: &Case) -> Result<()> {
                 &|_, pod, _| pod.change("eth0", |link| link.address(vec![0x0a, 0, 0, 0, 0, 0x99])),
                 &["eth0", other_mac],
             ),
-            ("the pod's MTU", &|_, pod, _| pod.change("eth0", |link| link.mtu(1300)), &["eth0", "1400", "1300"]),
             ("the pod's link down", &|_, pod, _| pod.down("eth0"), &["eth0"]),
             (
                 "hairpin mode",
@@ -109,6 +115,15 @@ fn p23_check_names_what_differs(case: &Case) -> Result<()> {
             ),
         ],
     )
+}
+
+fn p23_check_compares_the_mtu_that_was_reported(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    let attachment = case.attachment(&node, &pod, &case.bridge_with(json!({ "cniVersion": "1.1.0", "mtu": 1400 })));
+    let result = attachment.add()?;
+    attachment.check(&result)?;
+    pod.change("eth0", |link| link.mtu(1300))?;
+    attachment.check_call(&result).fail(102)?.says(&["eth0", "1400", "1300"]).map(drop)
 }
 
 fn p23_check_lets_later_plugins_be(case: &Case) -> Result<()> {

@@ -35,7 +35,8 @@ echo '{"cniVersion":"1.0.0","code":11,"msg":"the server is busy","details":"ask 
 fn p20_a_bridge_that_was_there_stays(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     node.add_bridge("cni0")?;
-    node.up("cni0")?;
+    // One that it was given: one of the kernel's choice the kernel forgets when the last port goes.
+    node.change("cni0", |link| link.address(vec![2, 0, 0, 0, 7, 1]).up())?;
     node.address("cni0", "192.0.2.1/24")?;
     let answer = "[ \"$CNI_COMMAND\" = ADD ] || exit 0\nexit 1";
     let path = case.fake_plugin("bad-ipam", &recording(&case.dir, answer))?;
