@@ -257,15 +257,9 @@ impl Space {
         })
     }
 
-    /// Removes the route to `to` over `via`.
-    pub fn remove_route(&self, to: &str, via: IpAddr) -> Result<()> {
-        let message = route_to(to, via)?;
-        self.netlink(async |handle| {
-            let request = handle.route().del(message).execute();
-            request
-                .await
-                .with_context(|| format!("route to {to} via {via}: delete"))
-        })
+    /// Removes the route to `to`, whoever made it.
+    pub fn remove_route(&self, to: &str) -> Result<()> {
+        self.netlink(async |handle| see::remove_route(&handle, to).await)
     }
 
     /// Reads a sysctl of the namespace; `key` is a path below `/proc/sys`, so that link names with dots work.

@@ -188,6 +188,16 @@ pub(super) async fn routes(handle: &Handle) -> Result<Vec<Route>> {
     Ok(all)
 }
 
+/// Removes the route to `to` by the very message that the kernel describes it with: a request has to match in protocol
+/// and scope too.
+pub(super) async fn remove_route(handle: &Handle, to: &str) -> Result<()> {
+    let any = RouteMessageBuilder::<IpAddr>::new().build();
+    let messages: Vec<RouteMessage> = handle.route().get(any).execute().try_collect().await.context("routes: dump")?;
+    let found = messages.into_iter().find(|message| route(message).is_some_and(|route| route.to == to));
+    let message = found.with_context(|| format!("route to {to}: not there to be removed"))?;
+    handle.route().del(message).execute().await.with_context(|| format!("route to {to}: delete"))
+}
+
 /// The VLANs of every bridge port and bridge, by link index.
 pub(super) async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
     let messages: Vec<LinkMessage> = handle
