@@ -194,3 +194,7 @@ impl HostLocalConfig {
 #[cfg(test)]
 #[path = "host_local_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hint_tests.rs"]
+mod hint_tests;
