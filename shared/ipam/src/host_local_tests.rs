@@ -322,6 +322,10 @@ fn p25_status_tells_whether_an_address_is_left() {
     assert_eq!(status(one).unwrap_err().code, code::NOT_AVAILABLE);
     assert_eq!(status(r#", "subnet": "10.1.0.0/32""#).unwrap_err().code, code::NOT_AVAILABLE);
     assert_eq!(node.addresses(), ["10.1.0.2"]);
+    fs::write(node.0.path().join("file"), "").unwrap();
+    let conf = node.conf(V4, "").replace("/data", "/file/networks");
+    let error = Call::new("x", conf).run::<HostLocal, _>(HostLocal::status).unwrap_err();
+    assert!(error.code == code::NOT_AVAILABLE && error.msg.contains("ENOTDIR"), "{error}");
 }
 
 #[test]
