@@ -1,0 +1,19 @@
+//! The lab and the suite: network namespaces as nodes and pods, and the tests that drive CNI plugins through them.
+//!
+//! - [`lab`]: nodes, pods, switches, cables.
+//! - [`packets`]: ping, capture, injection, sockets inside a namespace.
+//! - [`cni`]: a call of a plugin and what came back.
+//! - [`runner`]: registers, schedules and reports the tests; starts the guest kernel.
+//! - [`topics`]: the tests.
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "every function of the lab fails with an anyhow error that ends the test and says all there is"
+)]
+
+pub mod cli;
+pub mod cni;
+pub mod lab;
+pub mod packets;
+pub mod runner;
+mod sys;
+pub mod topics;

@@ -1,0 +1,123 @@
+//! What tests need of the kernel and the machine, found out by trying.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use netlink_packet_route::link::{InfoKind, LinkMessage};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+use serde::{Deserialize, Serialize};
+
+use crate::lab::{Space, is_real_root};
+
+/// Something a test cannot run without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    /// A bridge that filters VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`).
+    BridgeVlan,
+    /// nftables for both IP versions together, with masquerade, and the program `nft` to look at it.
+    NftInet,
+    /// nftables in the bridge family, and the program `nft` to look at it.
+    NftBridge,
+    /// Links of type dummy.
+    Dummy,
+    /// Links of type vlan (`8021q`).
+    Vlan,
+    /// The program `strace`.
+    Strace,
+    /// The reference plugins as Debian installs them, in `/usr/lib/cni`.
+    Reference,
+    /// cnitool 1.3.0 in the path or in `target/tools`.
+    Cnitool,
+    /// containerd, runc and a static busybox.
+    Containerd,
+    /// Root of the machine, not only of a user namespace.
+    Root,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: &'static [Self] = &[
+        Self::BridgeVlan,
+        Self::NftInet,
+        Self::NftBridge,
+        Self::Dummy,
+        Self::Vlan,
+        Self::Strace,
+        Self::Reference,
+        Self::Cnitool,
+        Self::Containerd,
+        Self::Root,
+    ];
+
+    /// Whether it is here. Kernel features are tried in a namespace of their own.
+    pub fn is_here(self) -> bool {
+        match self {
+            Self::BridgeVlan => link_works(LinkBridge::new("probe").vlan_filtering(true).build()),
+            Self::NftInet => rules_work(
+                "table inet probe { chain c { type nat hook postrouting priority 100; ip saddr 10.0.0.0/8 masquerade; }; }",
+            ),
+            Self::NftBridge => {
+                rules_work("table bridge probe { chain c { type filter hook prerouting priority -300; }; }")
+            }
+            Self::Dummy => link_works(kind(InfoKind::Dummy)),
+            Self::Vlan => vlan_works(),
+            Self::Strace => has("strace"),
+            Self::Reference => ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists()),
+            Self::Cnitool => cnitool().is_some(),
+            Self::Containerd => has("containerd") && has("runc") && Path::new("/bin/busybox").exists(),
+            Self::Root => is_real_root(),
+        }
+    }
+
+    /// Whether another kernel can help, rather than another program or user.
+    pub fn is_kernels(self) -> bool {
+        matches!(self, Self::BridgeVlan | Self::NftInet | Self::NftBridge | Self::Dummy | Self::Vlan)
+    }
+
+    /// Its name in `list` and in messages.
+    pub fn name(self) -> String {
+        let json = serde_json::to_value(self).unwrap_or_default();
+        json.as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Where cnitool is, if it is anywhere.
+pub fn cnitool() -> Option<std::path::PathBuf> {
+    let here = std::env::current_exe().ok()?;
+    let in_target = here.ancestors().map(|directory| directory.join("tools/cnitool"));
+    let in_path = std::env::var_os("PATH")?;
+    let in_path: Vec<_> = std::env::split_paths(&in_path).map(|directory| directory.join("cnitool")).collect();
+    in_target.chain(in_path).find(|path| path.is_file())
+}
+
+fn kind(kind: InfoKind) -> LinkMessage {
+    LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind)
+        .name("probe".to_owned())
+        .build()
+}
+
+fn link_works(message: LinkMessage) -> bool {
+    Space::node("probe").is_ok_and(|space| space.add("probe", message).is_ok())
+}
+
+fn vlan_works() -> bool {
+    let attempt = || -> anyhow::Result<()> {
+        let space = Space::node("probe")?;
+        space.add_bridge("parent")?;
+        let parent = space.link("parent")?.index;
+        let vlan = rtnetlink::LinkVlan::new("probe", parent, 7).build();
+        space.add("probe", vlan)
+    };
+    attempt().is_ok()
+}
+
+fn rules_work(rules: &str) -> bool {
+    Space::node("probe").is_ok_and(|space| space.load_ruleset(rules).is_ok())
+}
+
+fn has(program: &str) -> bool {
+    // Whatever it answers: that it can be started is enough.
+    let started = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    started.is_ok()
+}

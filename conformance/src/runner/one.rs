@@ -1,0 +1,91 @@
+//! One test in its sandbox: the processes behind the scheduler's.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use super::{Case, Feature, Outcome, Test, sandbox};
+use crate::cni::last_calls;
+use crate::topics::find;
+
+/// How a test's process is told what to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OneArgs {
+    /// The test's name
+    name: String,
+    /// The plugins under test
+    #[arg(long)]
+    cni_path: PathBuf,
+    /// A directory for the test and what became of it
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+/// The file of a test's directory that says what became of it.
+pub(super) const OUTCOME: &str = "outcome.json";
+
+/// Makes the sandbox and runs [`run_inner`] in it.
+pub fn run_one(args: &OneArgs) -> Result<ExitCode> {
+    let (cni_path, dir) = (args.cni_path.to_string_lossy(), args.dir.to_string_lossy());
+    let status = sandbox::start(&["inner", &args.name, "--cni-path", &cni_path, "--dir", &dir])?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the test in this process, which is the first of the sandbox, and writes down what became of it.
+pub fn run_inner(args: &OneArgs) -> Result<ExitCode> {
+    let (_, test) = find(&args.name).ok_or_else(|| anyhow!("test {:?}: there is none of that name", args.name))?;
+    let outcome = match attempt(test, args) {
+        Ok(()) => Outcome::Passed,
+        Err(e) => Outcome::Failed(describe(&e)),
+    };
+    let text = serde_json::to_string(&outcome)?;
+    fs::write(args.dir.join(OUTCOME), &text).with_context(|| format!("outcome: write {text}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attempt(test: &Test, args: &OneArgs) -> Result<()> {
+    static PANIC: Mutex<Option<String>> = Mutex::new(None);
+    sandbox::enter()?;
+    ensure!(args.dir.is_dir(), "directory {:?}: hidden by the sandbox; set TMPDIR to one not below /run", args.dir);
+    let case = Case {
+        cni_path: args.cni_path.clone(),
+        dir: args.dir.join("test"),
+    };
+    fs::create_dir_all(&case.dir).with_context(|| format!("{:?}: make", case.dir))?;
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut text) = PANIC.lock() {
+            // The first panic is the cause; threads that join the panicked one repeat it.
+            text.get_or_insert_with(|| info.to_string());
+        }
+    }));
+    catch_unwind(AssertUnwindSafe(|| (test.run)(&case))).unwrap_or_else(|_: Box<dyn Any + Send>| {
+        let text = PANIC.lock().ok().and_then(|mut text| text.take());
+        Err(anyhow!("panicked: {}", text.unwrap_or_default()))
+    })
+}
+
+/// The whole chain of an error and the last calls of plugins.
+fn describe(error: &anyhow::Error) -> String {
+    let mut lines: Vec<String> = error.chain().map(|cause| format!("  {cause}")).collect();
+    lines.push("last calls:".to_owned());
+    lines.extend(last_calls());
+    lines.join("\n")
+}
+
+/// Tries every feature in a sandbox and prints those that are here, as JSON.
+pub fn probe(inside: bool) -> Result<ExitCode> {
+    if !inside {
+        let status = sandbox::start(&["probe", "--inside"])?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    sandbox::enter()?;
+    let here: BTreeSet<Feature> = Feature::ALL.iter().copied().filter(|feature| feature.is_here()).collect();
+    println!("{}", serde_json::to_string(&here)?);
+    Ok(ExitCode::SUCCESS)
+}
