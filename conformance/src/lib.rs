@@ -5,15 +5,19 @@
 //! - [`cni`]: a call of a plugin and what came back.
 //! - [`runner`]: registers, schedules and reports the tests; starts the guest kernel.
 //! - [`topics`]: the tests.
+//! - [`runtimes`]: the tests with real container runtimes.
+//! - [`bench`]: times beside the reference plugins.
 #![allow(
     clippy::missing_errors_doc,
     reason = "every function of the lab fails with an anyhow error that ends the test and says all there is"
 )]
 
+pub mod bench;
 pub mod cli;
 pub mod cni;
 pub mod lab;
 pub mod packets;
 pub mod runner;
+pub mod runtimes;
 mod sys;
 pub mod topics;

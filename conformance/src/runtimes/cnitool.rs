@@ -12,7 +12,7 @@ use crate::runner::{Case, Feature, Test};
 use crate::test;
 
 /// Tests with cnitool.
-pub const TESTS: &[Test] = &[
+pub(super) const TESTS: &[Test] = &[
     test!(p01_cnitool_adds_checks_and_deletes, "cnitool: add, status, check, del on a conflist; nothing is left")
         .needs(&[Feature::Cnitool, Feature::Root])
         .ours(),

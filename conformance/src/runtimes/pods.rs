@@ -15,7 +15,7 @@ use crate::runner::{Case, Feature, Test};
 use crate::test;
 
 /// Tests with containerd.
-pub const TESTS: &[Test] = &[
+pub(super) const TESTS: &[Test] = &[
     test!(p28_containerd_pods_reach_each_other, "containerd: two pods over CRI ping each other and the gateway, and leave nothing")
         .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
         .limit(120),

@@ -5,7 +5,7 @@ mod labcheck;
 use crate::runner::{Test, Topic};
 
 /// Every topic.
-pub const TOPICS: &[Topic] = &[Topic { name: "lab", tests: &[labcheck::TESTS] }];
+pub const TOPICS: &[Topic] = &[Topic { name: "lab", tests: &[labcheck::TESTS] }, crate::runtimes::TOPIC];
 
 /// The test of that name with its topic's.
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
