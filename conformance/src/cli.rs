@@ -90,8 +90,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Summary { files } => runner::summarise(&files),
         Command::Bench(options) => {
-            become_root()?;
-            bench::run(&options)
+            if !options.inside {
+                become_root()?;
+            }
+            runner::in_sandbox(options.inside, || bench::run(&options))
         }
         Command::BenchResident { plugin } => bench::resident(&plugin),
         Command::One(args) => runner::run_one(&args),

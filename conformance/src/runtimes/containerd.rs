@@ -2,11 +2,11 @@
 //! mount and process namespaces of its own, its bridges in a node of the lab.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -49,7 +49,7 @@ impl Containerd {
 
         let notify = UnixDatagram::bind(directory.join("notify"))?;
         let child = spawn(directory, netns)?;
-        let cgroup = format!("podwire-{}", child.id());
+        let cgroup = format!("podwire-{:x}", UNIX_EPOCH.elapsed()?.as_nanos());
         let mut containerd = Self { child, cgroup, directory: directory.to_owned() };
         let cri = containerd.serve(&notify, &image).map_err(|error| containerd.with_log(error))?;
         Ok((containerd, cri))
@@ -94,7 +94,7 @@ impl Containerd {
             match notify.recv(&mut message) {
                 Ok(length) if message[..length].starts_with(b"READY=1") => return Ok(()),
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error).context("notification socket: not readable"),
             }
             if let Some(status) = self.child.try_wait()? {
@@ -211,11 +211,20 @@ fn remove_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes a cgroup and those below it, if it is there; its files go with it.
+/// Removes a cgroup and those below it, if it is there; its files go with it. The kernel lets go of the last process of
+/// one a moment after that has been waited for, and tells nobody when; until then the cgroup is busy.
 fn remove_cgroup(cgroup: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(cgroup) else { return Ok(()) };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_cgroup(&entry.path())?;
     }
-    std::fs::remove_dir(cgroup).with_context(|| format!("cgroup \"{}\": not removed", cgroup.display()))
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match std::fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done.with_context(|| format!("cgroup \"{}\": not removed", cgroup.display())),
+        }
+    }
 }
