@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::bench;
+use crate::{bench, demo};
 use crate::lab::become_root;
 use crate::runner::{self, Feature, OneArgs, Options};
 use crate::topics::TOPICS;
@@ -31,6 +31,8 @@ enum Command {
         /// The files
         files: Vec<PathBuf>,
     },
+    /// Show a plugin at work, step by step
+    Demo(demo::Options),
     /// Measure ADD and DEL beside the reference plugins
     Bench(bench::Options),
     /// Run a plugin and print its peak resident memory
@@ -94,6 +96,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 become_root()?;
             }
             runner::in_sandbox(options.inside, || bench::run(&options))
+        }
+        Command::Demo(options) => {
+            if !options.inside {
+                become_root()?;
+            }
+            runner::in_sandbox(options.inside, || demo::run(&options))
         }
         Command::BenchResident { plugin } => bench::resident(&plugin),
         Command::One(args) => runner::run_one(&args),

@@ -3,6 +3,7 @@
 mod cnitool;
 mod containerd;
 mod cri;
+pub(crate) mod examples;
 mod image;
 mod pods;
 
@@ -11,5 +12,5 @@ use crate::runner::Topic;
 /// The topic of these tests.
 pub const TOPIC: Topic = Topic {
     name: "runtimes",
-    tests: &[cnitool::TESTS, pods::TESTS],
+    tests: &[cnitool::TESTS, pods::TESTS, examples::TESTS],
 };
