@@ -1,2 +1,121 @@
-//! Soon.
-fn main() {}
+//! `bridge`: a veth pair, one end in the pod, the other a port of a bridge on the node.
+//!
+//! ```json
+//! {"cniVersion": "1.1.0", "name": "pods", "type": "bridge", "isDefaultGateway": true, "ipMasq": true,
+//!  "ipam": {"type": "host-local", "subnet": "10.88.0.0/16"}}
+//! ```
+//!
+//! Every option is explained in the README beside this crate; the device in the kernel's
+//! [bridge documentation](https://docs.kernel.org/networking/bridge.html).
+
+mod config;
+mod device;
+mod gateway;
+mod verify;
+
+use std::collections::HashSet;
+
+use config::Config;
+use podwire_plugin::{
+    AddResult, Attach, Context, Interface, Label, NetConf, PodSide, Result, Undo, anyhow, delete_pod_link,
+    host_veth_name, join,
+    net::{Link, nft},
+    run,
+    spec::Env,
+};
+
+fn main() -> std::process::ExitCode {
+    run::<Bridge>()
+}
+
+struct Bridge;
+
+impl Attach for Bridge {
+    const NAME: &str = "bridge";
+    type Config = Config;
+
+    fn validate(env: &Env, conf: &NetConf<Config>) -> Result<()> {
+        config::validate(env, conf)
+    }
+
+    async fn attach(cx: &mut Context<Config>) -> Result<Vec<Interface>> {
+        let (bridge, host, pod) = device::attach(cx).await?;
+        let on_node = |link: &Link| Interface { name: link.name.clone(), ..Interface::default() };
+        let in_pod = Interface { name: pod, sandbox: cx.env.netns.clone(), ..Interface::default() };
+        Ok(vec![on_node(&bridge), on_node(&host), in_pod])
+    }
+
+    async fn addressed(cx: &mut Context<Config>, result: &mut AddResult) -> Result<()> {
+        gateway::complete(&cx.conf, result)?;
+        if cx.conf.plugin.is_gateway() {
+            gateway::set_up(cx, result).await?;
+        }
+        if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
+            let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+            nft::masquerade::add(&addresses, &cx.label.to_string())?;
+            cx.undo_by(Undo::Masquerade);
+        }
+        Ok(())
+    }
+
+    fn pod_side(config: &Config) -> PodSide {
+        PodSide { up: !config.disable_container_interface, dad: config.enabledad }
+    }
+
+    async fn settle(cx: &Context<Config>, interfaces: &[Interface]) -> Result<()> {
+        if let Some(port) = cx.host.link(&interfaces[1].name).await? {
+            cx.host.wait_for_port(port.index).await?;
+        }
+        Ok(())
+    }
+
+    async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+        verify::verify(cx, link, made).await
+    }
+
+    async fn detach(cx: &Context<Config>) -> Result<()> {
+        let label = cx.label.to_string();
+        // Both wait for the kernel to be done with packets under way, so they wait together. The rules are looked for
+        // whatever the configuration says: it may have changed since the ADD.
+        let rules = std::thread::spawn(move || remove_rules(|comment| comment == label));
+        let link = delete_link(cx).await;
+        let rules = rules.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        join([link, rules].into_iter().filter_map(Result::err).collect())
+    }
+
+    async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
+        let mut errors = vec![];
+        errors.extend(remove_rules(|comment| cx.is_dead(comment, valid)).err());
+        if valid.is_empty() {
+            errors.extend(device::remove_unused_bridge(cx).await.err());
+            errors.extend(nft::collect_skeletons().map_err(anyhow::Error::from).err());
+        }
+        join(errors)
+    }
+
+    async fn ready(cx: &Context<Config>) -> Result<()> {
+        for kind in ["bridge", "veth"] {
+            cx.host.can_create(kind).await?;
+        }
+        if cx.conf.plugin.ip_masq || cx.conf.plugin.macspoofchk {
+            nft::is_available()?;
+        }
+        device::existing(cx).await.map(drop)
+    }
+}
+
+/// Deletes the veth pair: by the node's end, whose name is known even if the pod is gone, else by the pod's.
+async fn delete_link(cx: &Context<Config>) -> Result<()> {
+    let name = host_veth_name(&cx.env.container_id, &cx.env.ifname);
+    if !cx.host.delete_link(&name).await? {
+        // The attachment may have been made by the reference plugin, which invents names.
+        delete_pod_link(cx).await?;
+    }
+    Ok(())
+}
+
+fn remove_rules(is_doomed: impl Fn(&str) -> bool) -> Result<()> {
+    let masquerade = nft::masquerade::remove(&is_doomed).map(drop);
+    let checks = nft::spoof::remove(&is_doomed).map(drop);
+    join([masquerade, checks].into_iter().filter_map(Result::err).map(anyhow::Error::from).collect())
+}

@@ -1,5 +1,7 @@
 //! Ports of a bridge: their options, their VLANs, and when they pass frames.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
@@ -14,6 +16,9 @@ use rtnetlink::MulticastGroup;
 use tokio::runtime;
 
 use crate::{Error, Link, Net, Result};
+
+/// How long a port may take to come into service; it normally takes well under a millisecond.
+pub const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Options of a port to change; what is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,33 +139,40 @@ impl Net {
         Ok(vlans)
     }
 
-    /// Waits until the port passes frames: woken by the kernel's notification, not by a clock. A port without carrier
-    /// would wait for ever, so both ends of a veth must be up.
+    /// Waits until the bridge has taken a port into service, which it does a moment after the link got its carrier:
+    /// frames that come earlier are lost. Woken by the kernel's notification, not by a clock; a port without carrier
+    /// would never come, so both ends of a veth must be up.
     ///
     /// # Errors
-    /// ENODEV where the link is gone.
-    pub async fn wait_until_forwarding(&self, index: u32) -> Result<Link> {
+    /// ENODEV where the link is gone, ETIMEDOUT after [`PORT_PATIENCE`].
+    pub async fn wait_for_port(&self, index: u32) -> Result<Link> {
         let object = || format!("port number {index}");
-        // Subscribed before the first look, so that nothing is missed between the two.
-        let runtime = runtime::Handle::current();
-        let (connection, _handle, mut events) = self
-            .ns()
-            .run(|| {
-                let _on = runtime.enter();
-                rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
-            })?
-            .map_err(|error| Error::io(object(), "watch", &error))?;
-        runtime.spawn(connection);
-        loop {
-            let link = self.link_at(index).await?.ok_or_else(|| Error::new(object(), "wait for", Errno::ENODEV))?;
-            if link.port.is_none_or(|port| port.forwarding) && link.operational {
-                return Ok(link);
-            }
-            // Whatever happened, look again; a lost notification (ENOBUFS) ends the stream and is an error.
-            if events.next().await.is_none() {
-                return Err(Error::new(object(), "watch", Errno::ENOBUFS));
-            }
+        let look = async || self.link_at(index).await?.ok_or_else(|| Error::new(object(), "wait for", Errno::ENODEV));
+        let in_service = |link: &Link| link.operational && link.port.is_none_or(|port| port.enabled);
+        let link = look().await?;
+        if in_service(&link) {
+            return Ok(link);
         }
+        // Subscribed before the next look, so that nothing is missed between the two.
+        let runtime = runtime::Handle::current();
+        let subscribe = || {
+            let _on = runtime.enter();
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+        };
+        let (connection, _handle, mut events) =
+            self.ns().run(subscribe)?.map_err(|error| Error::io(object(), "watch", &error))?;
+        runtime.spawn(connection);
+        let watch = async {
+            loop {
+                let link = look().await?;
+                // Whatever happened, look again; a lost notification (ENOBUFS) ends the stream.
+                if in_service(&link) || events.next().await.is_none() {
+                    return look().await;
+                }
+            }
+        };
+        let timed_out = || Error::new(object(), "wait until the bridge takes it into service", Errno::ETIMEDOUT);
+        tokio::time::timeout(PORT_PATIENCE, watch).await.map_err(|_| timed_out())?
     }
 }
 

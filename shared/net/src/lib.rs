@@ -15,15 +15,17 @@ mod link;
 mod net;
 mod netns;
 pub mod nft;
+mod note;
 mod route;
 mod sysctl;
 
 pub use address::Address;
-pub use bridge::{PortChange, Vlan};
+pub use bridge::{PORT_PATIENCE, PortChange, Vlan};
 pub use error::{Error, Result};
 pub use link::{Kind, Link, LinkChange, LinkSpec, Port};
 pub use net::Net;
 pub use netns::Netns;
 pub use nix::errno::Errno;
+pub use note::is_of_this_build;
 pub use route::RouteEntry;
 pub use sysctl::{read as read_sysctl, write as write_sysctl};

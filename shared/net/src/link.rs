@@ -14,6 +14,7 @@ use podwire_spec::Mac;
 use crate::{Error, Net, Netns, Result};
 
 /// A link as the kernel describes it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, independent of the others")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its index in its namespace.
@@ -49,8 +50,8 @@ pub struct Link {
 /// The options of a port of a bridge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
-    /// It passes frames (STP state forwarding).
-    pub forwarding: bool,
+    /// The bridge has taken it into service: it passes frames, or spanning tree is about to decide on it.
+    pub enabled: bool,
     /// Frames may leave where they came in.
     pub hairpin: bool,
     /// It talks only to ports that are not isolated.
@@ -352,8 +353,8 @@ impl Link {
             }
             LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
                 self.port = Some(Port {
-                    forwarding: options.iter().any(
-                        |option| matches!(option, InfoBridgePort::State(state) if u8::from(*state) == Port::FORWARDING),
+                    enabled: options.iter().any(
+                        |option| matches!(option, InfoBridgePort::State(state) if u8::from(*state) != Port::DISABLED),
                     ),
                     hairpin: options.contains(&InfoBridgePort::HairpinMode(true)),
                     isolated: options.contains(&InfoBridgePort::Isolated(true)),
@@ -365,6 +366,6 @@ impl Link {
 }
 
 impl Port {
-    /// `BR_STATE_FORWARDING` in `linux/if_bridge.h`.
-    const FORWARDING: u8 = 3;
+    /// `BR_STATE_DISABLED` in `linux/if_bridge.h`.
+    const DISABLED: u8 = 0;
 }

@@ -1,1 +1,29 @@
-//! Soon.
+//! The runner: everything that a CNI call needs and that is not about one type of device.
+//!
+//! A plugin is one small crate: a `Config`, and one of three traits.
+//!
+//! * [`Attach`], for plugins that put an interface into a pod: make the device, and say whether it is as configured.
+//!   Addresses, routes, results, CHECK, GC and undo are done here.
+//! * [`Plugin`], the wider one under it, for anything else that takes part in a chain.
+//! * [`podwire_ipam::Ipam`], for address plugins.
+//!
+//! `main` is one line: [`run`] or [`run_ipam`]. The way of a call is told in ARCHITECTURE.md.
+
+mod addresses;
+mod attach;
+mod context;
+mod delegate;
+mod label;
+mod output;
+mod run;
+mod undo;
+
+pub use anyhow::{self, Result};
+pub use attach::{Attach, PodSide, delete_pod_link};
+pub use context::Context;
+pub use label::{Label, host_veth_name};
+pub use output::join;
+pub use podwire_net as net;
+pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code};
+pub use run::{Plugin, run, run_ipam};
+pub use undo::Undo;

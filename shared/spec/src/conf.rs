@@ -1,10 +1,13 @@
 //! The network configuration from stdin: section "Plugin configuration objects" of the specification.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AddResult, Dns, Error, Mac, Result, Version, code, fields, nearest, network_name, result::RequestedIp,
+    AddResult, Cidr, Dns, Error, Mac, Result, Version, code, fields, nearest, network_name,
+    result::{RequestedIp, address_or_nothing},
     suggest::did_you_mean,
 };
 
@@ -48,6 +51,26 @@ pub struct RuntimeConfig {
     pub mac: Option<Mac>,
     /// The addresses wanted.
     pub ips: Option<Vec<RequestedIp>>,
+    /// Sets of ranges to take an address of each from, before the configuration's own (host-local).
+    #[serde(rename = "ipRanges")]
+    pub ip_ranges: Option<Vec<Vec<IpRange>>>,
+}
+
+/// A range of addresses, in `ipam.ranges` of host-local and in `runtimeConfig.ipRanges`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpRange {
+    /// The network that the addresses are of.
+    pub subnet: Cidr,
+    /// The first address to give. Default: the one after the network's.
+    #[serde(default, deserialize_with = "address_or_nothing")]
+    pub range_start: Option<IpAddr>,
+    /// The last address to give. Default: the last of the network, before the broadcast address.
+    #[serde(default, deserialize_with = "address_or_nothing")]
+    pub range_end: Option<IpAddr>,
+    /// The gateway, which is not given to a pod. Default: the first address after the network's.
+    #[serde(default, deserialize_with = "address_or_nothing")]
+    pub gateway: Option<IpAddr>,
 }
 
 /// One attachment that GC must keep.
@@ -105,6 +128,13 @@ struct Protocol {
     valid_old: Option<Vec<Attachment>>,
 }
 
+/// The whole configuration as an address plugin sees it.
+#[derive(Deserialize)]
+#[serde(bound = "C: DeserializeOwned")]
+struct Whole<C> {
+    ipam: C,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Args {
@@ -118,34 +148,31 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// Code 1 for an unsupported `cniVersion`, 6 for what is not JSON or has a wrong type, 7 for what cannot be, 2 for
     /// an unknown key under `"strict": true`.
     pub fn parse(text: String) -> Result<Self> {
-        if !text.trim_start().starts_with('{') {
-            // serde would take an array for a struct without its keys.
-            return Err(Error::new(code::DECODE, "stdin is not a JSON object")
-                .with_details("expected a network configuration, a JSON object, on stdin"));
-        }
-        let (protocol, _) = decode::<Protocol>(&text)?;
-        let version = Version::parse(protocol.cni_version.as_deref().unwrap_or_default())?;
-        let name = protocol.name.unwrap_or_default();
-        if !network_name(&name) {
-            return Err(Error::invalid(
-                "name",
-                format!(
-                    "{name:?}: a network's name starts with a letter or digit, then letters, digits, \"_\", \".\" or \"-\", at most 255"
-                ),
-            ));
-        }
-        let ipam = protocol.ipam.and_then(|ipam| ipam.kind).filter(|kind| !kind.is_empty());
-        for (path, kind) in [("type", protocol.r#type.as_ref()), ("ipam.type", ipam.as_ref())] {
-            if let Some(kind) = kind.filter(|kind| !network_name(kind)) {
-                return Err(Error::invalid(path, format!("{kind:?}: not the name of a plugin")));
-            }
-        }
+        let protocol = Protocol::read(&text)?;
         let (plugin, ignored) = decode::<C>(&text)?;
+        let unknown = unknown(&text, of_plugin::<C>(ignored));
+        Self::assemble(text, protocol, plugin, unknown)
+    }
+
+    /// Reads a configuration for an address plugin: `C` is the type of the `ipam` object, and unknown keys are looked
+    /// for below `ipam` only, since the rest is the interface plugin's.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and code 7 where there is no `ipam`.
+    pub fn parse_ipam(text: String) -> Result<Self> {
+        let protocol = Protocol::read(&text)?;
+        let (whole, ignored) = decode::<Whole<C>>(&text)?;
+        let unknown = unknown(&text, of_ipam::<C>(ignored));
+        Self::assemble(text, protocol, whole.ipam, unknown)
+    }
+
+    fn assemble(text: String, protocol: Protocol, plugin: C, unknown: Vec<Unknown>) -> Result<Self> {
+        let version = protocol.version()?;
         let conf = Self {
             version,
-            name,
+            ipam: protocol.ipam(),
+            name: protocol.name.unwrap_or_default(),
             kind: protocol.r#type.unwrap_or_default(),
-            ipam,
             dns: protocol.dns.unwrap_or_default(),
             prev_result: match protocol.prev_result {
                 None | Some(Value::Null) => None,
@@ -157,7 +184,7 @@ impl<C: DeserializeOwned> NetConf<C> {
             runtime: protocol.runtime_config.unwrap_or_default(),
             args: protocol.args.and_then(|args| args.cni).unwrap_or_default(),
             valid: protocol.valid.or(protocol.valid_old),
-            unknown: unknown::<C>(&text, ignored),
+            unknown,
             plugin,
             text,
         };
@@ -169,6 +196,43 @@ impl<C: DeserializeOwned> NetConf<C> {
             }
             _ => Ok(conf),
         }
+    }
+}
+
+impl Protocol {
+    /// Reads the protocol's own fields and checks the names among them.
+    fn read(text: &str) -> Result<Self> {
+        if !text.trim_start().starts_with('{') {
+            // serde would take an array for a struct without its keys.
+            return Err(Error::new(code::DECODE, "stdin is not a JSON object")
+                .with_details("expected a network configuration, a JSON object, on stdin"));
+        }
+        let (protocol, _) = decode::<Self>(text)?;
+        protocol.version()?;
+        let name = protocol.name.as_deref().unwrap_or_default();
+        if !network_name(name) {
+            return Err(Error::invalid(
+                "name",
+                format!(
+                    "{name:?}: a network's name starts with a letter or digit, then letters, digits, \"_\", \".\" or \"-\", at most 255"
+                ),
+            ));
+        }
+        for (path, kind) in [("type", protocol.r#type.clone()), ("ipam.type", protocol.ipam())] {
+            if let Some(kind) = kind.filter(|kind| !network_name(kind)) {
+                return Err(Error::invalid(path, format!("{kind:?}: not the name of a plugin")));
+            }
+        }
+        Ok(protocol)
+    }
+
+    fn version(&self) -> Result<Version> {
+        Version::parse(self.cni_version.as_deref().unwrap_or_default())
+    }
+
+    /// The delegate's name; an empty one is none.
+    fn ipam(&self) -> Option<String> {
+        self.ipam.as_ref().and_then(|ipam| ipam.kind.clone()).filter(|kind| !kind.is_empty())
     }
 }
 
@@ -211,8 +275,11 @@ fn explain(why: &serde_json::Error, path: &str) -> Error {
     Error::invalid(path, format!("{}{near}", said.replace('`', "\"")))
 }
 
-/// Of the keys that `C` passed over, those that are not the protocol's either, nor (below `ipam`) somebody else's.
-fn unknown<C: DeserializeOwned>(text: &str, ignored: Vec<String>) -> Vec<Unknown> {
+/// A key that was passed over, with the names that may have been meant.
+type Stranger = (String, Option<&'static str>);
+
+/// Of the keys that `C` passed over, those that are not the protocol's either.
+fn of_plugin<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
     let own = fields::of::<C>();
     let protocol = fields::of::<Protocol>();
     let is_known = |path: &str| {
@@ -220,17 +287,35 @@ fn unknown<C: DeserializeOwned>(text: &str, ignored: Vec<String>) -> Vec<Unknown
         let of_protocol = protocol.contains(&top) || WELL_KNOWN.contains(&top) || path.starts_with("cni.dev/");
         of_protocol && !own.contains(&top)
     };
-    let ignored: Vec<_> = ignored.into_iter().filter(|path| !is_known(path)).collect();
-    if ignored.is_empty() {
+    let near = |path: &str| nearest(path, own.iter().chain(protocol).copied().chain(WELL_KNOWN));
+    ignored.into_iter().filter(|path| !is_known(path)).map(|path| strange(path, "", near)).collect()
+}
+
+/// Of the keys that `C` passed over, those below `ipam`, less the delegate's type.
+fn of_ipam<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
+    const PREFIX: &str = "ipam.";
+    let known = || fields::of::<C>().iter().chain(fields::of::<DelegateKind>()).copied();
+    let is_strange = |path: &str| path.strip_prefix(PREFIX).is_some_and(|key| known().all(|known| known != key));
+    let near = |key: &str| nearest(key, known());
+    ignored.into_iter().filter(|path| is_strange(path)).map(|path| strange(path, PREFIX, near)).collect()
+}
+
+/// Suggestions are for keys at the top of the plugin's own object: what is below is not known here.
+fn strange(path: String, prefix: &str, near: impl Fn(&str) -> Option<&'static str>) -> Stranger {
+    let near = path.strip_prefix(prefix).filter(|key| !key.contains('.')).and_then(near);
+    (path, near)
+}
+
+/// Adds the values to the strangers.
+fn unknown(text: &str, strangers: Vec<Stranger>) -> Vec<Unknown> {
+    if strangers.is_empty() {
         return Vec::new();
     }
     let whole: Value = serde_json::from_str(text).unwrap_or_default();
-    let candidates = || own.iter().chain(protocol).copied().chain(WELL_KNOWN);
-    ignored
+    strangers
         .into_iter()
-        .map(|path| {
+        .map(|(path, near)| {
             let value = whole.pointer(&format!("/{}", path.replace('.', "/"))).map(ToString::to_string);
-            let near = if path.contains('.') { None } else { nearest(&path, candidates()) };
             Unknown { value: value.unwrap_or_default(), near, path }
         })
         .collect()

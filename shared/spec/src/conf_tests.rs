@@ -100,6 +100,49 @@ fn p24_valid_attachments_are_read_under_both_names() {
     assert_eq!(parse(r#"{"name": "n"}"#).unwrap().valid, None);
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Addresses {
+    ranges: Vec<Vec<IpRange>>,
+    data_dir: String,
+}
+
+fn parse_ipam(text: &str) -> Result<NetConf<Addresses>> {
+    NetConf::parse_ipam(text.to_owned())
+}
+
+#[test]
+fn p05_an_address_plugin_reads_the_ipam_object() {
+    let conf = parse_ipam(
+        r#"{"name": "n", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24", "gateway": ""}]]},
+            "runtimeConfig": {"ipRanges": [[{"subnet": "fd00::/64", "rangeStart": "fd00::5"}]]}}"#,
+    )
+    .unwrap();
+    assert_eq!(conf.plugin.ranges[0][0].subnet.to_string(), "10.1.0.0/24");
+    assert_eq!(conf.plugin.ranges[0][0].gateway, None, "an empty text is no address");
+    assert_eq!(conf.runtime.ip_ranges.unwrap()[0][0].range_start, Some("fd00::5".parse().unwrap()));
+
+    let error = parse_ipam(r#"{"name": "n", "ipam": {"ranges": [[{"subnet": 7}]]}}"#).unwrap_err();
+    assert_eq!((error.code, &error.msg[..26]), (code::DECODE, "ipam.ranges[0][0].subnet: "));
+    let error = parse_ipam(r#"{"name": "n", "ipam": {"ranges": [[{"subnet": "10.1.0.0"}]]}}"#).unwrap_err();
+    assert_eq!(error.code, code::INVALID_CONFIG);
+    assert!(error.msg.contains("ipam.ranges[0][0].subnet"), "{error}");
+    let error = parse_ipam(r#"{"name": "n"}"#).unwrap_err();
+    assert!(error.code == code::INVALID_CONFIG && error.msg.contains("ipam"), "{error}");
+}
+
+#[test]
+fn p06_an_address_plugin_knows_strangers_below_ipam_only() {
+    let text = r#"{"name": "n", "isGatway": true, "ipam": {"type": "x", "rangs": [], "ranges": [[{"subnet": "10.0.0.0/8", "a": 1}]]}}"#;
+    let conf = parse_ipam(text).unwrap();
+    let found: Vec<_> = conf.unknown.iter().map(|unknown| (unknown.path.as_str(), unknown.near)).collect();
+    assert_eq!(found, [("ipam.rangs", Some("ranges")), ("ipam.ranges.0.0.a", None)]);
+    assert_eq!(conf.unknown[1].value, "1");
+    assert!(conf.plugin.data_dir.is_empty());
+    let error = parse_ipam(&text.replace(r#""name""#, r#""strict": true, "name""#)).unwrap_err();
+    assert_eq!(error.code, code::UNSUPPORTED_FIELD);
+}
+
 proptest::proptest! {
     #[test]
     fn p05_no_input_panics(text in ".{0,200}") {

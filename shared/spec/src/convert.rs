@@ -94,7 +94,7 @@ fn route_to(route: &Route, version: Version) -> Value {
 
 fn strip(value: &mut Value, keys: &[&str]) {
     if let Value::Object(object) = value {
-        keys.iter().for_each(|key| drop(object.remove(*key)));
+        object.retain(|key, _| !keys.contains(&key.as_str()));
     }
 }
 

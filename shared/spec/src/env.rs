@@ -105,7 +105,7 @@ impl Env {
             None => String::new(),
             Some(Ok(text)) => text,
             Some(Err(bytes)) => {
-                wrong.push(format!("{name} {bytes:?}: not UTF-8"));
+                wrong.push(format!("{name} {:?}: not UTF-8", bytes.to_string_lossy()));
                 String::new()
             }
         };

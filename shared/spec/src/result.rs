@@ -32,8 +32,10 @@ pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (number, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if number == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 
@@ -256,7 +258,7 @@ pub struct AddResult {
 }
 
 /// Some plugins write an absent address as the empty string.
-fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+pub(crate) fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     match Option::<String>::deserialize(deserializer)?.as_deref() {
         None | Some("") => Ok(None),
         Some(text) => {

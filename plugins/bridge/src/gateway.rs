@@ -1,0 +1,192 @@
+//! The bridge as the pod's gateway.
+
+use std::net::IpAddr;
+
+use podwire_plugin::{
+    AddResult, Cidr, Context, Error, NetConf, Result, Route, Undo, code, host_veth_name,
+    net::{Errno, Kind, Link, LinkSpec, read_sysctl, write_sysctl},
+};
+
+use crate::{config::Config, device};
+
+/// Completes the result: gateways that the delegate left out, and default routes.
+pub(crate) fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result<()> {
+    if result.ips.is_empty() {
+        return match &conf.ipam {
+            Some(kind) => Err(Error::new(code::DELEGATE, format!("delegate {kind:?}: gave no address")).into()),
+            None => Ok(()),
+        };
+    }
+    let config = &conf.plugin;
+    if !config.is_gateway() {
+        return Ok(());
+    }
+    for ip in &mut result.ips {
+        if ip.gateway.is_none() {
+            ip.gateway = Some(first_host(ip.address)?);
+        }
+        let default = Cidr::default_of(ip.address.ip());
+        let has_default = result.routes.iter().any(|route| route.dst == default && route.gw.is_some());
+        if config.is_default_gateway && !has_default {
+            result.routes.push(Route::new(default, ip.gateway));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the bridge its gateway addresses and lets the node forward.
+pub(crate) async fn set_up(cx: &mut Context<Config>, result: &AddResult) -> Result<()> {
+    let wanted = addresses(result);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let link = interface(cx).await?;
+    let present: Vec<_> = cx.host.addresses(link.index).await?.into_iter().filter(|one| !one.automatic).collect();
+    for &gateway in &wanted {
+        if present.iter().any(|address| address.cidr == gateway) {
+            continue;
+        }
+        for other in present.iter().map(|address| address.cidr).filter(|&other| is_in_the_way(other, gateway, &wanted))
+        {
+            if !cx.conf.plugin.force_address {
+                let object =
+                    format!("bridge {:?}: has address \"{other}\", not the gateway's \"{gateway}\"", link.name);
+                return Err(Error::new(code::DIFFERENT, object)
+                    .with_details("\"forceAddress\": true replaces it; or remove it, or choose another subnet")
+                    .into());
+            }
+            if cx.host.delete_address(link.index, other).await? {
+                cx.undo_by(Undo::RemovedHostAddress(link.index, other));
+            }
+        }
+        match cx.host.add_address(link.index, gateway, false).await {
+            Ok(()) => cx.undo_at_last_by(Undo::SharedAddress(link.index, gateway)),
+            // Another call was first.
+            Err(error) if error.is(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    forward(&wanted)
+}
+
+/// The gateway addresses of a result, each once.
+pub(crate) fn addresses(result: &AddResult) -> Vec<Cidr> {
+    let mut all: Vec<Cidr> = Vec::new();
+    for ip in &result.ips {
+        if let Some(Ok(gateway)) = ip.gateway.map(|gateway| Cidr::new(gateway, ip.address.prefix()))
+            && !all.contains(&gateway)
+        {
+            all.push(gateway);
+        }
+    }
+    all
+}
+
+/// The name of the link that has the gateway's address: the bridge, or for pods of an access VLAN a port of that VLAN.
+pub(crate) fn interface_name(config: &Config) -> String {
+    match config.access_vlan() {
+        Some(vlan) => format!("{}.{vlan}", config.bridge),
+        None => config.bridge.clone(),
+    }
+}
+
+/// A bridge has one IPv4 address, the gateway's; of IPv6 it may have several whose networks do not overlap.
+fn is_in_the_way(other: Cidr, gateway: Cidr, wanted: &[Cidr]) -> bool {
+    let same_family = other.ip().is_ipv4() == gateway.ip().is_ipv4();
+    let overlap = other.contains(gateway.ip()) || gateway.contains(other.ip());
+    same_family && !wanted.contains(&other) && (other.ip().is_ipv4() || overlap)
+}
+
+/// The first address of a network that a host can have.
+fn first_host(address: Cidr) -> Result<IpAddr> {
+    let first = match address.network().ip() {
+        IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+    };
+    first.filter(|&ip| address.contains(ip)).ok_or_else(|| {
+        Error::invalid("isGateway", format!("network of address \"{address}\" has no room for a gateway")).into()
+    })
+}
+
+/// The link for the gateway's addresses; for a VLAN a veth pair with both ends on the node, made once.
+async fn interface(cx: &mut Context<Config>) -> Result<Link> {
+    let name = interface_name(&cx.conf.plugin);
+    let missing = || Error::new(code::DIFFERENT, format!("link {name:?}: vanished during the call"));
+    let Some(vlan) = cx.conf.plugin.access_vlan() else {
+        return Ok(cx.host.link(&name).await?.ok_or_else(missing)?);
+    };
+    if let Some(link) = cx.host.link(&name).await? {
+        return Ok(link);
+    }
+    if !podwire_plugin::spec::interface_name(&name) {
+        let why = format!("the gateway's interface would be {name:?}, which is longer than 15 bytes");
+        return Err(Error::invalid("bridge", why).into());
+    }
+    let bridge = device::existing(cx).await?.ok_or_else(missing)?;
+    let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
+    let port = host_veth_name(&cx.conf.plugin.bridge, &vlan.to_string());
+    let peer = LinkSpec { alias: Some(&label), ..LinkSpec::new(&port, None) };
+    let spec = LinkSpec {
+        mtu: Some(bridge.mtu),
+        alias: Some(&label),
+        ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
+    };
+    match cx.create_host_link(&spec).await {
+        Ok(link) => plug_in(cx, &link, &port, bridge.index).await,
+        Err(_) if cx.host.link(&name).await?.is_some() => Ok(cx.host.link(&name).await?.ok_or_else(missing)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn plug_in(cx: &Context<Config>, link: &Link, port: &str, bridge: u32) -> Result<Link> {
+    use podwire_plugin::net::LinkChange;
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let port =
+        cx.host.link(port).await?.ok_or_else(|| Error::new(code::DIFFERENT, format!("link {port:?}: vanished")))?;
+    cx.host.change_link(port.index, &LinkChange { master: Some(bridge), ..up.clone() }).await?;
+    device::set_up_vlans(cx, port.index).await?;
+    cx.host.change_link(link.index, &up).await?;
+    Ok(link.clone())
+}
+
+/// Lets the node forward packets of the families that have a gateway. It is not taken back: others may rely on it by
+/// then, and it is the node's business.
+fn forward(gateways: &[Cidr]) -> Result<()> {
+    for (key, is_wanted) in [
+        ("ipv4/ip_forward", gateways.iter().any(|gateway| gateway.ip().is_ipv4())),
+        ("ipv6/conf/all/forwarding", gateways.iter().any(|gateway| gateway.ip().is_ipv6())),
+    ] {
+        if is_wanted && read_sysctl(key)? != "1" {
+            write_sysctl(key, "1")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_host_is_the_gateway_where_there_is_room() {
+        assert_eq!(first_host(cidr("10.1.7.9/16")).unwrap().to_string(), "10.1.0.1");
+        assert_eq!(first_host(cidr("fd00::9/64")).unwrap().to_string(), "fd00::1");
+        assert_eq!(first_host(cidr("10.0.0.1/31")).unwrap().to_string(), "10.0.0.1");
+        assert!(first_host(cidr("10.0.0.1/32")).is_err());
+        assert!(first_host(cidr("255.255.255.255/32")).is_err());
+    }
+
+    #[test]
+    fn another_ipv4_address_is_in_the_way_but_not_another_ipv6_network() {
+        let wanted = [cidr("10.1.0.1/16"), cidr("10.2.0.1/16"), cidr("fd00::1/64")];
+        assert!(is_in_the_way(cidr("10.9.0.1/16"), wanted[0], &wanted));
+        assert!(!is_in_the_way(wanted[1], wanted[0], &wanted));
+        assert!(!is_in_the_way(cidr("fd01::1/64"), wanted[2], &wanted));
+        assert!(is_in_the_way(cidr("fd00::2/64"), wanted[2], &wanted));
+        assert!(!is_in_the_way(cidr("10.9.0.1/16"), wanted[2], &wanted));
+    }
+}

@@ -1,0 +1,179 @@
+//! Masquerade: what a pod sends out of its own network leaves with the node's address.
+//!
+//! ```text
+//! table inet podwire {
+//!   map pods4 { type ipv4_addr : verdict; elements = { 10.1.0.5 comment "podwire:net:id:eth0" : goto leaving_10.1.0.0/16 } }
+//!   map pods6 { ... }
+//!   chain postrouting { type nat hook postrouting priority srcnat; ip saddr vmap @pods4; ip6 saddr vmap @pods6; }
+//!   chain leaving_10.1.0.0/16 { ip daddr 10.1.0.0/16 return; ip daddr 224.0.0.0/4 return; masquerade fully-random; }
+//! }
+//! ```
+
+use std::net::IpAddr;
+
+use netlink_packet_netfilter::{
+    NetfilterProtoFamily,
+    nftables::{InetHookNumber, MetaKey, Register, Verdict},
+};
+use podwire_spec::Cidr;
+
+use super::{
+    add_elements,
+    build::{Base, Expression, Op, equals, lookup, mask, masquerade, meta, payload, verdict},
+    remove_elements,
+    transaction::{self, Element},
+};
+use crate::Result;
+
+const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Inet;
+const BASE_CHAIN: &str = "postrouting";
+/// `NF_IP_PRI_NAT_SRC` in `linux/netfilter_ipv4.h`.
+const PRIORITY: i32 = 100;
+pub(super) const SETS: [&str; 2] = [V4.set, V6.set];
+
+/// What differs between the families: numbers from RFC 791, RFC 8200 and `linux/netfilter.h`.
+struct Layout {
+    set: &'static str,
+    /// `TYPE_IPADDR` and `TYPE_IP6ADDR` of the nft tool.
+    key_type: u32,
+    len: u32,
+    nfproto: u8,
+    source: u32,
+    destination: u32,
+    multicast: (&'static [u8], &'static [u8]),
+}
+
+const V4: Layout = Layout {
+    set: "pods4",
+    key_type: 7,
+    len: 4,
+    nfproto: 2,
+    source: 12,
+    destination: 16,
+    multicast: (&[224, 0, 0, 0], &[240, 0, 0, 0]),
+};
+
+const V6: Layout = Layout {
+    set: "pods6",
+    key_type: 8,
+    len: 16,
+    nfproto: 10,
+    source: 8,
+    destination: 24,
+    multicast: (
+        &[255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ),
+};
+
+fn layout(ip: IpAddr) -> &'static Layout {
+    if ip.is_ipv4() { &V4 } else { &V6 }
+}
+
+/// Masquerades each of a pod's addresses, except towards its own network and multicast. `label` is whose they are.
+///
+/// # Errors
+/// Of the transaction, which is done whole or not at all.
+pub fn add(addresses: &[Cidr], label: &str) -> Result<()> {
+    let elements: Vec<_> = addresses
+        .iter()
+        .map(|address| {
+            let element = Element {
+                key: octets(address.ip()),
+                goto: Some(chain_of(address.network())),
+                comment: label.to_owned(),
+            };
+            (layout(address.ip()).set.to_owned(), element)
+        })
+        .collect();
+    add_elements(|| missing(addresses), FAMILY, &elements)
+}
+
+/// Stops masquerading what belongs to a label that `is_doomed`, and removes chains that nobody needs any more. Returns
+/// how many addresses there were.
+///
+/// # Errors
+/// Of the transaction.
+pub fn remove(is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
+    remove_elements(FAMILY, &SETS, is_doomed, |doomed, rest| {
+        let mut chains: Vec<_> = doomed.iter().filter_map(|element| element.goto.as_deref()).collect();
+        chains.sort_unstable();
+        chains.dedup();
+        chains.retain(|chain| !rest.iter().any(|element| element.goto.as_deref() == Some(chain)));
+        chains.into_iter().map(Op::delete_chain).collect()
+    })
+}
+
+/// The addresses that are masqueraded, with the label of each.
+///
+/// # Errors
+/// Of the request.
+pub fn list() -> Result<Vec<(IpAddr, String)>> {
+    let mut all = Vec::new();
+    for set in SETS {
+        for element in transaction::elements(FAMILY, set)? {
+            let ip = <[u8; 4]>::try_from(element.key.as_slice())
+                .map(IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(element.key.as_slice()).map(IpAddr::from));
+            all.extend(ip.ok().map(|ip| (ip, element.comment)));
+        }
+    }
+    Ok(all)
+}
+
+/// What is missing of the skeleton for these addresses.
+fn missing(addresses: &[Cidr]) -> Result<Vec<Op>> {
+    let mut ops = Vec::new();
+    if !transaction::has_chain(FAMILY, BASE_CHAIN)? {
+        ops.extend([Op::add_table(), Op::add_base_chain(BASE_CHAIN, "nat", InetHookNumber::PostRouting, PRIORITY)]);
+        for layout in [V4, V6] {
+            ops.push(Op::add_set(layout.set, layout.key_type, layout.len, true));
+            ops.push(Op::add_rule(
+                BASE_CHAIN,
+                vec![
+                    meta(MetaKey::Nfproto, Register::Reg1),
+                    equals(&[layout.nfproto]),
+                    payload(Base::Network, layout.source, layout.len, Register::Reg1),
+                    lookup(layout.set, Register::Reg1, true),
+                ],
+            ));
+        }
+    }
+    let mut networks: Vec<_> = addresses.iter().map(|address| address.network()).collect();
+    networks.sort_unstable();
+    networks.dedup();
+    for network in networks {
+        let chain = chain_of(network);
+        if ops.is_empty() && transaction::has_chain(FAMILY, &chain)? {
+            continue;
+        }
+        ops.push(Op::add_chain(&chain));
+        let layout = layout(network.ip());
+        let stays = |bytes: &[u8], bits: &[u8]| -> Vec<Expression> {
+            vec![
+                meta(MetaKey::Nfproto, Register::Reg1),
+                equals(&[layout.nfproto]),
+                payload(Base::Network, layout.destination, layout.len, Register::Reg1),
+                mask(bits),
+                equals(bytes),
+                verdict(Verdict::Return),
+            ]
+        };
+        ops.push(Op::add_rule(&chain, stays(&octets(network.ip()), &octets(network.0.mask()))));
+        ops.push(Op::add_rule(&chain, stays(layout.multicast.0, layout.multicast.1)));
+        ops.push(Op::add_rule(&chain, vec![masquerade()]));
+    }
+    Ok(ops)
+}
+
+/// The chain for what leaves a network. The nft tool takes no colon in a name.
+fn chain_of(network: Cidr) -> String {
+    format!("leaving_{network}").replace(':', "-")
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}

@@ -1,0 +1,124 @@
+//! nftables over netlink, in the namespace of the calling thread.
+//!
+//! Everything is in tables of our own named [`TABLE`], so that no other program's rules are touched. What belongs to a
+//! pod is an element of a set or map, with the attachment's label as its comment: a packet costs one look-up however
+//! many pods there are, an ADD is one transaction, and `nft list ruleset` says whose an element is.
+//!
+//! The skeleton (table, base chain, sets) is made by the first ADD that finds it missing and stays, since the kernel
+//! takes some 16 ms to register a base chain; [`collect_skeletons`] removes it when nothing is in it any more.
+
+mod build;
+pub mod masquerade;
+pub mod spoof;
+mod transaction;
+
+use netlink_packet_netfilter::{NetfilterProtoFamily as Family, nftables::DataAttribute};
+use nix::errno::Errno;
+
+use crate::Result;
+use build::Op;
+use transaction::{Element, Transaction};
+
+/// The name of every table of ours.
+pub const TABLE: &str = "podwire";
+
+/// How often a transaction is tried again when another process changed the same objects.
+const ATTEMPTS: u32 = 32;
+
+/// Adds elements that may meet a missing skeleton, or a dead attachment's element with the same key.
+///
+/// `skeleton` says what is missing now, as operations; it is asked only after the kernel said that something is.
+fn add_elements(set_up: impl Fn() -> Result<Vec<Op>>, family: Family, elements: &[(String, Element)]) -> Result<()> {
+    let adds: Vec<Op> = elements.iter().map(|(set, element)| Op::add_element(set, element)).collect();
+    let mut before = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let error = match Transaction::new(family, before.iter().chain(&adds)).commit() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        before = match error.errno {
+            Some(Errno::ENOENT) => set_up()?,
+            // The address plugin says that the address is ours: whoever has the element is gone without a DEL.
+            // Or another process made the skeleton a moment ago: then nothing is stale, and the elements go alone.
+            Some(Errno::EEXIST | Errno::EBUSY) => stale(family, elements)?,
+            // The generation changed under us.
+            Some(Errno::EAGAIN | Errno::EINTR) => before,
+            _ => return Err(error),
+        };
+    }
+    Transaction::new(family, before.iter().chain(&adds)).commit()
+}
+
+/// Operations that delete the elements that have the keys of `elements`.
+fn stale(family: Family, elements: &[(String, Element)]) -> Result<Vec<Op>> {
+    let mut ops = Vec::new();
+    for (set, element) in elements {
+        let present = transaction::elements(family, set)?;
+        ops.extend(present.iter().filter(|old| old.key == element.key).map(|old| Op::delete_element(set, old)));
+    }
+    Ok(ops)
+}
+
+/// Removes the elements whose comment `is_doomed`, from all `sets`; `after` adds operations, given what is left and
+/// whether the last try failed because something was in use.
+fn remove_elements(
+    family: Family,
+    sets: &[&str],
+    is_doomed: impl Fn(&str) -> bool,
+    after: impl Fn(&[Element], &[Element]) -> Vec<Op>,
+) -> Result<usize> {
+    let mut in_use = false;
+    for _ in 0..ATTEMPTS {
+        let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        for set in sets {
+            for element in transaction::elements(family, set)? {
+                if is_doomed(&element.comment) {
+                    ops.push(Op::delete_element(set, &element));
+                    doomed.push(element);
+                } else {
+                    rest.push(element);
+                }
+            }
+        }
+        if doomed.is_empty() {
+            return Ok(0);
+        }
+        if !in_use {
+            ops.extend(after(&doomed, &rest));
+        }
+        match Transaction::new(family, ops.iter()).commit() {
+            Ok(()) => return Ok(doomed.len()),
+            Err(error) => match error.errno {
+                // Another process uses, or has just removed, what this one wanted to remove: look again.
+                Some(Errno::EBUSY) => in_use = true,
+                Some(Errno::ENOENT | Errno::EAGAIN | Errno::EINTR) => {}
+                _ => return Err(error),
+            },
+        }
+    }
+    Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
+}
+
+/// Whether the kernel has nftables, and we may program it.
+///
+/// # Errors
+/// EPROTONOSUPPORT or EOPNOTSUPP where it has not, EPERM without `CAP_NET_ADMIN`.
+pub fn is_available() -> Result<()> {
+    transaction::generation().map(drop)
+}
+
+/// Removes the tables of ours that hold no element of anybody's any more.
+///
+/// # Errors
+/// Of the requests.
+pub fn collect_skeletons() -> Result<()> {
+    for (family, sets) in [(Family::Inet, masquerade::SETS), (Family::Bridge, spoof::SETS)] {
+        transaction::delete_table_if_empty(family, &sets)?;
+    }
+    Ok(())
+}
+
+/// A literal as nftables wants it.
+fn value(bytes: &[u8]) -> DataAttribute {
+    DataAttribute::Value(bytes.to_vec())
+}

@@ -1,0 +1,271 @@
+//! Sending transactions and reading sets: one socket a call, opened in the caller's namespace.
+
+use netlink_packet_core::{
+    ErrorMessage, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily as Family,
+    nftables::{
+        DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+        SetElementMessage, VerdictAttribute,
+    },
+    none::ControlMessage,
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::errno::Errno;
+
+use super::{ATTEMPTS, TABLE, build, build::Op};
+use crate::{Error, Result};
+
+/// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`.
+const SUBSYSTEM: u16 = 10;
+/// `NFNL_BATCH_GENID`: the attribute of a batch's beginning that makes it fail if the ruleset changed meanwhile.
+const BATCH_GENID: u16 = 1;
+/// Larger than any datagram that the kernel sends in a dump.
+const BUFFER: usize = 64 * 1024;
+
+/// An element of a set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    /// The chain that a verdict map sends the packet to.
+    pub(super) goto: Option<String>,
+    pub(super) comment: String,
+}
+
+impl Element {
+    /// The comment as the `nft` tool stores it: type 0, length, text with its NUL.
+    pub(super) fn user_data(&self) -> Vec<u8> {
+        let mut data = vec![0, u8::try_from(self.comment.len() + 1).unwrap_or(u8::MAX)];
+        data.extend(self.comment.bytes().take(usize::from(u8::MAX) - 1).chain([0]));
+        data
+    }
+
+    fn comment_of(user_data: &[u8]) -> String {
+        match user_data {
+            [0, len, text @ ..] if text.len() >= usize::from(*len) && *len > 0 => {
+                String::from_utf8_lossy(&text[..usize::from(*len) - 1]).into_owned()
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// A transaction: all of it or nothing.
+pub(super) struct Transaction {
+    family: Family,
+    ops: Vec<Op>,
+    /// The generation of the ruleset that it builds on, where that matters.
+    generation: Option<u32>,
+}
+
+impl Transaction {
+    pub(super) fn new<'a>(family: Family, ops: impl Iterator<Item = &'a Op>) -> Self {
+        Self { family, ops: ops.cloned().collect(), generation: None }
+    }
+
+    /// Sends it and waits for the kernel's word on the whole.
+    pub(super) fn commit(self) -> Result<()> {
+        let mut batch = Vec::new();
+        let begin = match self.generation {
+            None => ControlMessage::BatchBegin,
+            Some(generation) => ControlMessage::Other {
+                message_type: 16,
+                attributes: vec![netlink_packet_core::DefaultNla::new(BATCH_GENID, generation.to_be_bytes().to_vec())],
+            },
+        };
+        // The header of a batch's ends carries the subsystem where that of a message has a resource.
+        let edge = || NetfilterHeader::new(Family::Unspec, 0, SUBSYSTEM);
+        let last = self.ops.len();
+        write(&mut batch, NetfilterMessage::new(edge(), begin), 0, 0);
+        for (number, op) in (1..).zip(self.ops) {
+            let mut flags = if op.creates { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
+            if op.appends {
+                flags = NLM_F_CREATE | NLM_F_APPEND;
+            }
+            // Errors of every operation come back unasked; only the end of a success must be acknowledged.
+            flags |= if number as usize == last { NLM_F_ACK } else { 0 };
+            let message = NetfilterMessage::new(NetfilterHeader::new(self.family, 0, 0), op.message);
+            write(&mut batch, message, number, flags);
+        }
+        write(&mut batch, NetfilterMessage::new(edge(), ControlMessage::BatchEnd), 0, 0);
+        exchange(&batch, "change", |answer| match answer.payload {
+            NetlinkPayload::Error(_) => Some(()),
+            _ => None,
+        })
+    }
+}
+
+/// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
+pub(super) fn elements(family: Family, set: &str) -> Result<Vec<Element>> {
+    let message = NfTablesMessage::GetSetElement(SetElementMessage {
+        attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
+    });
+    for _ in 0..ATTEMPTS {
+        let (mut found, mut interrupted) = (Vec::new(), false);
+        let done = ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
+            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+            match answer.payload {
+                NetlinkPayload::InnerMessage(inner) => {
+                    found.extend(read(inner));
+                    None
+                }
+                _ => Some(()),
+            }
+        });
+        match done {
+            Ok(()) if interrupted => {}
+            Ok(()) => return Ok(found),
+            Err(error) if error.is_absent() || error.is(Errno::EPROTONOSUPPORT) || error.is(Errno::EOPNOTSUPP) => {
+                return Ok(Vec::new());
+            }
+            Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(format!("set {set:?}"), "list", Errno::EAGAIN))
+}
+
+/// Whether a chain of ours exists.
+pub(super) fn has_chain(family: Family, name: &str) -> Result<bool> {
+    let message = NfTablesMessage::GetChain(build::chain(name));
+    let mut found = false;
+    let asked = ask(family, message, NLM_F_ACK, "look for a chain in", |answer| match answer.payload {
+        NetlinkPayload::InnerMessage(_) => {
+            found = true;
+            None
+        }
+        _ => Some(()),
+    });
+    match asked {
+        Ok(()) => Ok(found),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes the table if none of `sets` has an element, and nobody adds one meanwhile.
+pub(super) fn delete_table_if_empty(family: Family, sets: &[&str]) -> Result<()> {
+    let generation = generation()?;
+    for set in sets {
+        if !elements(family, set)?.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut transaction = Transaction::new(family, [Op::delete_table()].iter());
+    transaction.generation = generation;
+    match transaction.commit() {
+        // Changed meanwhile: then it is in use, or another process did it.
+        Err(error) if error.is_absent() || error.is(Errno::ERESTART) || error.is(Errno::EBUSY) => Ok(()),
+        other => other,
+    }
+}
+
+/// The number of the ruleset as it is; every transaction makes it one more.
+pub(super) fn generation() -> Result<Option<u32>> {
+    let message = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+    let mut generation = None;
+    ask(Family::Unspec, message, NLM_F_ACK, "read the generation of", |answer| match answer.payload {
+        NetlinkPayload::InnerMessage(NetfilterMessage {
+            inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(message)),
+            ..
+        }) => {
+            generation = message.attributes.iter().find_map(|attribute| match attribute {
+                GenAttribute::Id(id) => Some(*id),
+                _ => None,
+            });
+            None
+        }
+        _ => Some(()),
+    })?;
+    Ok(generation)
+}
+
+fn ask<T>(
+    family: Family,
+    message: NfTablesMessage,
+    flags: u16,
+    operation: &'static str,
+    each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+) -> Result<T> {
+    let mut request = Vec::new();
+    write(&mut request, NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), 1, flags);
+    exchange(&request, operation, each)
+}
+
+fn write(buffer: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = number;
+    message.finalize();
+    let start = buffer.len();
+    buffer.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut buffer[start..]);
+}
+
+/// Sends `request` and hands over the answers, until `each` has what it wanted or the kernel refuses.
+fn exchange<T>(
+    request: &[u8],
+    operation: &'static str,
+    mut each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+) -> Result<T> {
+    let object = || format!("nftables table {TABLE:?}");
+    let failed = |error: &std::io::Error| Error::io(object(), operation, error);
+    let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| failed(&error))?;
+    socket.bind_auto().map_err(|error| failed(&error))?;
+    socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
+    loop {
+        let mut datagram = Vec::with_capacity(BUFFER);
+        socket.recv(&mut datagram, 0).map_err(|error| failed(&error))?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                .map_err(|error| Error::other(object(), operation, error))?;
+            // Messages stand at multiples of four bytes.
+            let len = (answer.header.length as usize).next_multiple_of(4);
+            if let NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) = &answer.payload {
+                return Err(Error::new(object(), operation, Errno::from_raw(-code.get())));
+            }
+            if let Some(wanted) = each(answer) {
+                return Ok(wanted);
+            }
+            rest = rest.get(len.max(16)..).unwrap_or_default();
+        }
+    }
+}
+
+fn read(message: NetfilterMessage) -> Vec<Element> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner else {
+        return Vec::new();
+    };
+    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    lists
+        .flatten()
+        .filter_map(|element| match element {
+            ListAttribute::Element(attributes) => Some(element_of(attributes)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn element_of(attributes: Vec<SetElementAttribute>) -> Element {
+    let mut element = Element { key: Vec::new(), goto: None, comment: String::new() };
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => element.key = key,
+            SetElementAttribute::UserData(data) => element.comment = Element::comment_of(&data),
+            SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
+                element.goto = verdict.into_iter().find_map(|part| match part {
+                    VerdictAttribute::Chain(chain) => Some(chain),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    element
+}

@@ -1,0 +1,170 @@
+//! Addresses and routes in the pod: given on ADD, compared on CHECK.
+
+use std::net::IpAddr;
+
+use futures_util::future::try_join_all;
+use podwire_net::{Errno, Link, LinkChange, write_sysctl};
+use podwire_spec::{AddResult, Cidr, Interface, Route};
+
+use crate::{Context, Error, Result};
+
+/// `RT_SCOPE_LINK`: a route that needs no next hop.
+const SCOPE_LINK: u8 = 253;
+
+impl<C> Context<C> {
+    /// Gives the pod's link its addresses, sets it up and adds the routes, in one go: the kernel answers in order.
+    /// IPv6 addresses are usable at once unless `dad` asks for duplicate-address detection.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub(crate) async fn configure(&self, link: &Link, result: &AddResult, dad: bool) -> Result<()> {
+        let pod = self.pod()?;
+        if !result.ips.is_empty() {
+            let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
+            pod.ns().run(|| set_up_sysctls(&link.name, has_ipv6, dad))??;
+        }
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let routes = completed(&result.routes, result);
+        let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));
+        let add_routes = try_join_all(routes.iter().map(|route| pod.add_route(link.index, route)));
+        let (addresses, up, routes) = tokio::join!(add_addresses, pod.change_link(link.index, &up), add_routes);
+        addresses?;
+        up?;
+        routes?;
+        Ok(())
+    }
+
+    /// Tells the neighbours of the pod's addresses: the kernel sends gratuitous ARP and unsolicited neighbour
+    /// advertisements when a MAC address is set, even to what it was, since [`Self::configure`] switched that on. No
+    /// raw socket is needed, whose closing alone takes the kernel milliseconds.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub(crate) async fn announce(&self, link: &Link) -> Result<()> {
+        let change = LinkChange { mac: link.mac, ..LinkChange::default() };
+        Ok(self.pod()?.change_link(link.index, &change).await?)
+    }
+
+    /// Compares the pod's link with what the result says of it.
+    ///
+    /// # Errors
+    /// Code 102, naming the first difference.
+    pub(crate) async fn verify_addresses(&self, link: &Link, result: &AddResult) -> Result<()> {
+        let pod = self.pod()?;
+        let name = &link.name;
+        let addresses = pod.addresses(link.index).await?;
+        let own = result.interfaces.iter().position(|interface| is_pods(interface, &self.env.netns, name));
+        for ip in result.ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == own) {
+            let found = addresses.iter().find(|address| address.cidr == ip.address);
+            let object = || format!("address \"{}\" of pod's link {name:?}", ip.address);
+            match found {
+                None => {
+                    let all: Vec<_> = addresses.iter().map(|address| address.cidr.to_string()).collect();
+                    return Err(Error::differs(object(), "to be there", format!("only {all:?}")).into());
+                }
+                Some(address) if address.duplicate => {
+                    return Err(
+                        Error::differs(object(), "to be the pod's alone", "another owner on the network").into()
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        for ipv6 in [false, true] {
+            let wanted: Vec<_> = completed(&result.routes, result)
+                .into_iter()
+                .filter(|route| route.dst.ip().is_ipv6() == ipv6)
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let present = pod.routes(ipv6).await?;
+            if let Some(gone) = wanted.iter().find(|route| !present.iter().any(|entry| entry.is(route, link.index))) {
+                let by = gone.gw.map_or_else(String::new, |gw| format!(" by \"{gw}\""));
+                let object = format!("route to \"{}\"{by} of pod's link {name:?}", gone.dst);
+                return Err(Error::differs(object, "to be there", "none such").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a result's interface is the one in the pod with this name.
+pub(crate) fn is_pods(interface: &Interface, netns: &str, name: &str) -> bool {
+    interface.name == name && interface.sandbox == netns
+}
+
+/// The routes with the next hop that they leave out, the gateway of the first address of their family, and each once.
+fn completed(routes: &[Route], result: &AddResult) -> Vec<Route> {
+    let gateway = |dst: Cidr| -> Option<IpAddr> {
+        result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == dst.ip().is_ipv4())
+    };
+    let mut all: Vec<Route> = Vec::new();
+    for route in routes {
+        let mut route = route.clone();
+        if route.scope == Some(SCOPE_LINK) {
+            route.gw = None;
+        } else if route.gw.is_none() {
+            route.gw = gateway(route.dst);
+        }
+        if !all.contains(&route) {
+            all.push(route);
+        }
+    }
+    all
+}
+
+/// Before the link goes up: its addresses are the ones given and no others, so no router may add to them; and it tells
+/// its neighbours when it gets a MAC address.
+fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire_net::Result<()> {
+    let v4 = [("arp_notify", "1")];
+    let v6 = [("accept_ra", "0"), ("autoconf", "0"), ("ndisc_notify", "1")];
+    let optional = [("disable_ipv6", "0", has_ipv6), ("accept_dad", "0", !dad)];
+    let wanted = v4
+        .map(|(key, value)| ("ipv4", key, value))
+        .into_iter()
+        .chain(v6.map(|(key, value)| ("ipv6", key, value)))
+        .chain(optional.into_iter().filter(|one| one.2).map(|(key, value, _)| ("ipv6", key, value)));
+    for (family, key, value) in wanted {
+        match write_sysctl(&format!("{family}/conf/{ifname}/{key}"), value) {
+            // A kernel without IPv6, or one where it is switched off, has nothing to protect.
+            Err(error) if family == "ipv6" && error.is(Errno::ENOENT) && !has_ipv6 => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use podwire_spec::Ip;
+
+    use super::*;
+
+    #[test]
+    fn routes_get_the_gateway_of_their_family_and_stand_once() {
+        let result = AddResult {
+            ips: vec![
+                Ip { interface: None, address: "10.1.0.5/16".parse().unwrap(), gateway: Some([10, 1, 0, 1].into()) },
+                Ip {
+                    interface: None,
+                    address: "fd00::5/64".parse().unwrap(),
+                    gateway: Some("fd00::1".parse().unwrap()),
+                },
+            ],
+            ..AddResult::default()
+        };
+        let link_scope = Route { scope: Some(SCOPE_LINK), ..Route::new("10.9.0.0/16".parse().unwrap(), None) };
+        let routes = [
+            Route::new("0.0.0.0/0".parse().unwrap(), None),
+            Route::new("0.0.0.0/0".parse().unwrap(), Some([10, 1, 0, 1].into())),
+            Route::new("::/0".parse().unwrap(), None),
+            Route::new("10.8.0.0/16".parse().unwrap(), Some([10, 1, 0, 9].into())),
+            link_scope,
+        ];
+        let completed = completed(&routes, &result);
+        let next_hops: Vec<_> = completed.iter().map(|route| route.gw.map(|gw| gw.to_string())).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(next_hops, [some("10.1.0.1"), some("fd00::1"), some("10.1.0.9"), None]);
+    }
+}

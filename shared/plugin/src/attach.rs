@@ -1,0 +1,212 @@
+//! Interface plugins: the trait, and everything around the device that is the same for all of them.
+
+use std::collections::HashSet;
+
+use anyhow::Context as _;
+use podwire_net::{Link, Net};
+use podwire_spec::{AddResult, Command, Env, Error, Interface, NetConf};
+use serde::de::DeserializeOwned;
+
+use crate::{Context, Label, Plugin, Result, addresses::is_pods, output::join};
+
+/// A plugin that puts an interface named `CNI_IFNAME` into a pod. Only the device is its business.
+#[expect(async_fn_in_trait, reason = "called only by the runner, on one thread")]
+pub trait Attach: Sized {
+    /// The `type`.
+    const NAME: &'static str;
+    /// The plugin's own options.
+    type Config: DeserializeOwned;
+
+    /// Refuses what contradicts itself, before anything is looked at or changed.
+    ///
+    /// # Errors
+    /// Code 7.
+    fn validate(_env: &Env, _conf: &NetConf<Self::Config>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes the device, with `CNI_IFNAME` in the pod, still down. Returns every interface made or used, the node's
+    /// side first, the pod's last.
+    async fn attach(cx: &mut Context<Self::Config>) -> Result<Vec<Interface>>;
+
+    /// Completes the result once the addresses are known, and configures the node's side for them; the pod's link is
+    /// still down.
+    async fn addressed(_cx: &mut Context<Self::Config>, _result: &mut AddResult) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the pod's link is to be set up and addressed, and whether IPv6 addresses are to wait for
+    /// duplicate-address detection.
+    fn pod_side(_conf: &Self::Config) -> PodSide {
+        PodSide::default()
+    }
+
+    /// Waits until the device passes packets.
+    async fn settle(_cx: &Context<Self::Config>, _interfaces: &[Interface]) -> Result<()> {
+        Ok(())
+    }
+
+    /// CHECK: is the device as configured? The runner has compared name, MAC, MTU, addresses and routes.
+    async fn verify(cx: &Context<Self::Config>, link: &Link, made: &AddResult) -> Result<()>;
+
+    /// DEL: by default deletes `CNI_IFNAME` in the pod.
+    async fn detach(cx: &Context<Self::Config>) -> Result<()> {
+        delete_pod_link(cx).await
+    }
+
+    /// GC: removes what the runner does not know of and does not belong to `valid`.
+    async fn collect(_cx: &Context<Self::Config>, _valid: &HashSet<Label>) -> Result<()> {
+        Ok(())
+    }
+
+    /// STATUS: could an ADD be served?
+    async fn ready(cx: &Context<Self::Config>) -> Result<()>;
+}
+
+/// What happens to the pod's link.
+#[derive(Clone, Copy, Debug)]
+pub struct PodSide {
+    /// Set it up.
+    pub up: bool,
+    /// Wait for duplicate-address detection of IPv6 addresses.
+    pub dad: bool,
+}
+
+impl Default for PodSide {
+    fn default() -> Self {
+        Self { up: true, dad: false }
+    }
+}
+
+/// Deletes `CNI_IFNAME` in the pod, if either still is there.
+///
+/// # Errors
+/// Of the kernel.
+pub async fn delete_pod_link<C>(cx: &Context<C>) -> Result<()> {
+    if let Some(pod) = cx.pod_if_any() {
+        pod.delete_link(&cx.env.ifname).await?;
+    }
+    Ok(())
+}
+
+impl<T: Attach> Plugin for T {
+    const NAME: &'static str = T::NAME;
+    type Config = T::Config;
+
+    fn validate(env: &Env, conf: &NetConf<T::Config>) -> Result<()> {
+        T::validate(env, conf)
+    }
+
+    async fn add(cx: &mut Context<T::Config>) -> Result<AddResult> {
+        let interfaces = T::attach(cx).await?;
+        let mut result = cx.delegate_add().await?;
+        let pods = interfaces.len() - 1;
+        result.interfaces = interfaces;
+        result.ips.iter_mut().for_each(|ip| ip.interface = Some(pods));
+        if !cx.conf.dns.is_empty() {
+            result.dns = cx.conf.dns.clone();
+        }
+        T::addressed(cx, &mut result).await?;
+        let side = T::pod_side(&cx.conf.plugin);
+        if side.up {
+            let link = pod_link(cx).await?;
+            cx.configure(&link, &result, side.dad).await?;
+            T::settle(cx, &result.interfaces).await?;
+            if !result.ips.is_empty() {
+                cx.announce(&link).await?;
+            }
+        }
+        read_back(cx, &mut result.interfaces).await?;
+        Ok(result)
+    }
+
+    async fn del(cx: &mut Context<T::Config>) -> Result<()> {
+        let mut errors = Vec::new();
+        // A delegate that is a program may need the link to release what it gave, as DHCP does. One of ours does not,
+        // and then an address is free only when nobody answers for it any more.
+        let foreign = cx.delegate.as_ref().is_some_and(crate::delegate::Delegate::is_foreign);
+        if foreign {
+            errors.extend(cx.delegate_del().await.err());
+        }
+        errors.extend(T::detach(cx).await.err());
+        if !foreign {
+            errors.extend(cx.delegate_del().await.err());
+        }
+        join(errors)
+    }
+
+    async fn check(cx: &mut Context<T::Config>) -> Result<()> {
+        let made = cx.conf.prev_result.clone().ok_or_else(|| {
+            Error::invalid("prevResult", "missing").with_details("CHECK compares the pod with the result of its ADD")
+        })?;
+        let link = pod_link(cx).await?;
+        let listed = made.interfaces.iter().find(|interface| is_pods(interface, &cx.env.netns, &cx.env.ifname));
+        // A chain whose last word was an old version has no list to compare with.
+        if let Some(interface) = listed {
+            compare(&link, interface)?;
+        } else if !made.interfaces.is_empty() {
+            let object = format!("prevResult: interface {:?} in {:?}", cx.env.ifname, cx.env.netns);
+            return Err(Error::differs(object, "to be listed", "no such interface").into());
+        }
+        cx.verify_addresses(&link, &made).await?;
+        if T::pod_side(&cx.conf.plugin).up && !link.up {
+            return Err(Error::differs(format!("pod's link {:?}", link.name), "up", "down").into());
+        }
+        T::verify(cx, &link, &made).await?;
+        cx.delegate_to(Command::Check).await
+    }
+
+    async fn gc(cx: &mut Context<T::Config>) -> Result<()> {
+        let valid = cx.valid_attachments()?;
+        let mut errors = Vec::new();
+        match cx.host.links().await {
+            Ok(links) => {
+                for link in links.iter().filter(|link| cx.is_dead(&link.alias, &valid)) {
+                    let deleted = cx.host.delete_link_at(link.index).await;
+                    errors.extend(deleted.with_context(|| format!("link {:?}", link.name)).err());
+                }
+            }
+            Err(error) => errors.push(error.into()),
+        }
+        errors.extend(T::collect(cx, &valid).await.err());
+        errors.extend(cx.delegate_to(Command::Gc).await.err());
+        join(errors)
+    }
+
+    async fn status(cx: &mut Context<T::Config>) -> Result<()> {
+        T::ready(cx).await?;
+        cx.delegate_to(Command::Status).await
+    }
+}
+
+/// The pod's link named `CNI_IFNAME`.
+async fn pod_link<C>(cx: &Context<C>) -> Result<Link> {
+    let name = &cx.env.ifname;
+    let link = cx.pod()?.link(name).await?;
+    link.ok_or_else(|| Error::differs(format!("pod's link {name:?}"), "to be there", "none").into())
+}
+
+fn compare(link: &Link, made: &Interface) -> Result<()> {
+    let object = format!("pod's link {:?}", link.name);
+    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    if !made.mac.is_empty() && !made.mac.eq_ignore_ascii_case(&mac) {
+        return Err(Error::differs(format!("{object}: MAC address"), &made.mac, mac).into());
+    }
+    match made.mtu {
+        Some(mtu) if mtu != 0 && mtu != link.mtu => Err(Error::differs(format!("{object}: MTU"), mtu, link.mtu).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Reports MAC and MTU as they are after the last change: another program may have rewritten them meanwhile, as udev
+/// does.
+async fn read_back<C>(cx: &Context<C>, interfaces: &mut [Interface]) -> Result<()> {
+    for interface in interfaces {
+        let net: &Net = if interface.sandbox.is_empty() { &cx.host } else { cx.pod()? };
+        let link = net.link(&interface.name).await?;
+        let link = link.ok_or_else(|| Error::differs(format!("link {:?}", interface.name), "to be there", "none"))?;
+        interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        interface.mtu = Some(link.mtu);
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What a plugin works with during one call.
+
+use std::{collections::HashSet, path::Path};
+
+use podwire_net::{Link, LinkSpec, Net, Netns};
+use podwire_spec::{Command, Env, Mac, NetConf};
+
+use crate::{Error, Label, Result, Undo, code, delegate::Delegate, output::join};
+
+/// One call: its parameters, its handles, and what it has changed so far.
+#[derive(Debug)]
+pub struct Context<C> {
+    /// The `CNI_*` variables.
+    pub env: Env,
+    /// The configuration, the plugin's own options in `conf.plugin`.
+    pub conf: NetConf<C>,
+    /// The node's namespace.
+    pub host: Net,
+    pod: Option<Net>,
+    /// Whose everything is that this call makes.
+    pub label: Label,
+    pub(crate) delegate: Option<Delegate>,
+    undo: Vec<Undo>,
+}
+
+impl<C> Context<C> {
+    /// Opens both namespaces, after checking that they are two.
+    ///
+    /// # Errors
+    /// Code 3 where ADD or CHECK names a namespace that is not there, code 4 where it is the plugin's own.
+    pub(crate) fn open(env: Env, conf: NetConf<C>) -> Result<Self> {
+        let own = Netns::current()?;
+        let pod = match (env.netns.as_str(), Netns::open(Path::new(&env.netns))) {
+            ("", _) => None,
+            (_, Ok(pod)) => Some(pod),
+            // A container that is gone has given its namespace back already.
+            (_, Err(_)) if env.command == Command::Del => None,
+            (path, Err(error)) => {
+                return Err(Error::new(
+                    code::UNKNOWN_CONTAINER,
+                    format!("CNI_NETNS {path:?}: not a network namespace"),
+                )
+                .with_details(error.to_string())
+                .into());
+            }
+        };
+        if let Some(pod) = pod.as_ref().filter(|_| !env.netns_override)
+            && pod.is_same_as(&own)?
+        {
+            return Err(Error::environment(format!("CNI_NETNS {:?}: is the plugin's own namespace", env.netns))
+                .with_details("the pod needs a network namespace of its own; CNI_NETNS_OVERRIDE=true allows this one")
+                .into());
+        }
+        let delegate = conf.ipam.as_deref().map(|kind| Delegate::find(kind, &env.path)).transpose();
+        let delegate = match delegate {
+            // What cannot be found cannot be asked to release; the rest still can.
+            Err(error) if env.command == Command::Del => {
+                tracing::warn!("{error:#}");
+                conf.ipam.as_ref().map(|kind| Delegate::Missing(kind.clone()))
+            }
+            other => other?,
+        };
+        let label = Label::new(&conf.name, &env.container_id, &env.ifname);
+        Ok(Self {
+            host: Net::open(own)?,
+            pod: pod.map(Net::open).transpose()?,
+            env,
+            conf,
+            label,
+            delegate,
+            undo: vec![],
+        })
+    }
+
+    /// The pod's namespace.
+    ///
+    /// # Errors
+    /// Code 3 where there is none, which only DEL may meet.
+    pub fn pod(&self) -> Result<&Net> {
+        self.pod.as_ref().ok_or_else(|| {
+            Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {:?}: not there", self.env.netns)).into()
+        })
+    }
+
+    /// The pod's namespace, if it still is there.
+    pub fn pod_if_any(&self) -> Option<&Net> {
+        self.pod.as_ref()
+    }
+
+    /// The MAC address that somebody asks for, in the order of the conventions, else `option`.
+    pub fn requested_mac(&self, option: Option<Mac>) -> Option<Mac> {
+        self.conf.runtime.mac.or(self.conf.args.mac).or(self.env.args.mac).or(option)
+    }
+
+    /// Records how to take back what was just done.
+    pub fn undo_by(&mut self, undo: Undo) {
+        self.undo.push(undo);
+    }
+
+    /// Records how to take back what was just made for all to share: after everything of this call's own, when it can
+    /// be seen whether others use it.
+    pub fn undo_at_last_by(&mut self, undo: Undo) {
+        self.undo.insert(0, undo);
+    }
+
+    /// Makes a link of the node's; a failure of the call deletes it again.
+    ///
+    /// # Errors
+    /// As [`Net::create_link`].
+    pub async fn create_host_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let link = self.host.create_link(spec).await?;
+        self.undo_by(Undo::HostLink(link.index));
+        Ok(link)
+    }
+
+    /// Takes everything back that this call has done, the last first. All of it is tried.
+    pub(crate) async fn roll_back(&mut self) -> Result<()> {
+        let mut errors = Vec::new();
+        while let Some(undo) = self.undo.pop() {
+            let what = format!("{undo:?}");
+            if let Err(error) = undo.run(self).await {
+                errors.push(error.context(format!("undo {what}")));
+            }
+        }
+        join(errors)
+    }
+
+    /// The attachments of this network that GC is to keep.
+    ///
+    /// # Errors
+    /// Code 7 where the configuration does not list them: without the list nothing may be removed.
+    pub fn valid_attachments(&self) -> Result<HashSet<Label>> {
+        let valid = self.conf.valid.as_ref().ok_or_else(|| {
+            Error::invalid("cni.dev/valid-attachments", "missing, so nothing was removed")
+                .with_details("GC removes what belongs to attachments that are not in this list")
+        })?;
+        Ok(valid.iter().map(|one| Label::new(&self.conf.name, &one.container_id, &one.ifname)).collect())
+    }
+
+    /// Whether a label's owner is an attachment of this network that is not in `valid`.
+    pub fn is_dead(&self, label: &str, valid: &HashSet<Label>) -> bool {
+        Label::parse(label).is_some_and(|label| {
+            label.is_of_an_attachment() && label.is_of_network_of(&self.label) && !valid.contains(&label)
+        })
+    }
+}

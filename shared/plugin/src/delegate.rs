@@ -1,0 +1,174 @@
+//! Address plugins as delegates: section "Plugin Delegation" of the specification.
+//!
+//! A delegate of this very build is not started: its library is linked in and does the same. Seen from outside there
+//! is no difference: the same files, the same errors, the same result.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, anyhow};
+use podwire_ipam::{HostLocal, Ipam, Request, Static};
+use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+
+use crate::{Context, Error, Result, run::warn_of_unknown};
+
+/// A delegate, found.
+#[derive(Clone, Debug)]
+pub(crate) enum Delegate {
+    /// `host-local` of this build.
+    HostLocal,
+    /// `static` of this build.
+    Static,
+    /// A program of another build.
+    Program(PathBuf),
+    /// Its program is not there, by this name; only DEL goes on without it.
+    Missing(String),
+}
+
+impl Delegate {
+    /// Looks the delegate up in `CNI_PATH`.
+    ///
+    /// # Errors
+    /// Code 4 without `CNI_PATH`, code 7 where no folder of it has the program.
+    pub(crate) fn find(kind: &str, path: &[PathBuf]) -> Result<Self> {
+        if path.is_empty() {
+            return Err(Error::environment("CNI_PATH: missing")
+                .with_details(format!("it names the folders where the delegate {kind:?} is looked up"))
+                .into());
+        }
+        let Some(program) = path.iter().map(|folder| folder.join(kind)).find(|program| program.is_file()) else {
+            return Err(Error::invalid("ipam.type", missing(kind, path)).into());
+        };
+        Ok(match kind {
+            "host-local" if podwire_net::is_of_this_build(&program) => Self::HostLocal,
+            "static" if podwire_net::is_of_this_build(&program) => Self::Static,
+            _ => Self::Program(program),
+        })
+    }
+
+    /// Whether it is a program of its own, which may need the pod's link to release what it gave (DHCP does).
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Program(_))
+    }
+
+    /// Asks the delegate to do what `command` says; only ADD has a result.
+    async fn ask(&self, command: Command, env: &Env, text: &str) -> Result<AddResult> {
+        match self {
+            Self::HostLocal => in_process::<HostLocal>(command, env, text).context("delegate \"host-local\""),
+            Self::Static => in_process::<Static>(command, env, text).context("delegate \"static\""),
+            Self::Program(program) => {
+                let kind = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                start(program, command, text).await.with_context(|| format!("delegate {kind:?}"))
+            }
+            Self::Missing(kind) => Err(Error::invalid("ipam.type", missing(kind, &env.path)).into()),
+        }
+    }
+}
+
+fn missing(kind: &str, path: &[PathBuf]) -> String {
+    let files = path.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let near = did_you_mean(kind, names.iter().map(String::as_str));
+    let folders: Vec<_> = path.iter().map(|folder| folder.display().to_string()).collect();
+    format!("no plugin {kind:?} in CNI_PATH {:?}{near}", folders.join(":"))
+}
+
+impl<C> Context<C> {
+    /// Asks the delegate for addresses. Whatever happens later in the call, it is asked to release them again.
+    ///
+    /// # Errors
+    /// The delegate's own.
+    pub(crate) async fn delegate_add(&mut self) -> Result<AddResult> {
+        let Some(delegate) = self.delegate.clone() else { return Ok(AddResult::default()) };
+        // Before the call: a delegate that failed half-way is asked to clean up too.
+        self.undo_by(crate::Undo::Delegate);
+        delegate.ask(Command::Add, &self.env, &self.conf.text).await
+    }
+
+    /// Asks the delegate to release what it gave.
+    pub(crate) async fn delegate_del(&self) -> Result<()> {
+        self.delegate_to(Command::Del).await
+    }
+
+    /// Passes a command on to the delegate, where there is one.
+    pub(crate) async fn delegate_to(&self, command: Command) -> Result<()> {
+        match &self.delegate {
+            Some(delegate) => delegate.ask(command, &self.env, &self.conf.text).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Does what the delegate's program would do, without starting it.
+pub(crate) fn in_process<P: Ipam>(command: Command, env: &Env, text: &str) -> Result<AddResult> {
+    let conf = NetConf::<P::Config>::parse_ipam(text.to_owned())?;
+    warn_of_unknown(&conf);
+    ask::<P>(command, env, &conf)
+}
+
+/// Calls the library of an address plugin.
+pub(crate) fn ask<P: Ipam>(command: Command, env: &Env, conf: &NetConf<P::Config>) -> Result<AddResult> {
+    let request = Request { env, conf };
+    match command {
+        Command::Add => return P::add(&request),
+        Command::Del => P::del(&request)?,
+        Command::Check => P::check(&request)?,
+        Command::Gc => P::gc(&request)?,
+        Command::Status => P::status(&request)?,
+        Command::Version => {}
+    }
+    Ok(AddResult::default())
+}
+
+/// Starts the delegate's program with our environment, but for the command, and the configuration as it came.
+async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult> {
+    let mut child = tokio::process::Command::new(program)
+        .env("CNI_COMMAND", command.as_str())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("start {:?}", program.display()))?;
+    let mut stdin = child.stdin.take();
+    let text = text.to_owned();
+    let write = async {
+        if let Some(stdin) = &mut stdin {
+            // A delegate that does not read to the end says why by its exit code.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+        drop(stdin);
+    };
+    let ((), output) = tokio::join!(write, child.wait_with_output());
+    let output = output.with_context(|| format!("wait for {:?}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(anyhow!(failure(&said, output.status)));
+    }
+    if command != Command::Add {
+        return Ok(AddResult::default());
+    }
+    let value = serde_json::from_str(&said)
+        .map_err(|error| Error::new(code::DECODE, format!("its result is not JSON: {error}")))?;
+    Ok(AddResult::from_json(value, podwire_spec::Version::default())?)
+}
+
+/// The error object that a delegate printed, or what can be said without one.
+fn failure(said: &str, status: std::process::ExitStatus) -> Error {
+    #[derive(Deserialize)]
+    struct Wire {
+        code: u32,
+        #[serde(default)]
+        msg: String,
+        #[serde(default)]
+        details: String,
+    }
+    match serde_json::from_str(said) {
+        Ok(Wire { code, msg, details }) => Error { code, msg, details },
+        Err(_) => Error::new(code::DELEGATE, format!("failed without an error object: {status}"))
+            .with_details(said.chars().take(1000).collect::<String>()),
+    }
+}

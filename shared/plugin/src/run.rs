@@ -1,0 +1,226 @@
+//! From `main` to the exit code: environment, stdin, command, result. The only place that writes to stdout.
+
+use std::{
+    io::{Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use podwire_ipam::Ipam;
+use podwire_spec::{AddResult, Command, Env, NetConf, Version};
+use serde::de::DeserializeOwned;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{Context, Error, Result, code, delegate, output::to_wire};
+
+/// The longest configuration that is read. The kernel's own limit for an argument list is a quarter of it.
+const MAX_STDIN: u64 = 8 << 20;
+
+/// A plugin, as the runner calls it. Interface plugins implement [`crate::Attach`] instead, which is smaller.
+#[expect(async_fn_in_trait, reason = "called only by the runner, on one thread")]
+pub trait Plugin: Sized {
+    /// The `type`.
+    const NAME: &'static str;
+    /// The plugin's own options.
+    type Config: DeserializeOwned;
+
+    /// Refuses what contradicts itself, before anything is looked at or changed.
+    ///
+    /// # Errors
+    /// Code 7.
+    fn validate(_env: &Env, _conf: &NetConf<Self::Config>) -> Result<()> {
+        Ok(())
+    }
+
+    /// ADD. On an error the undo log is replayed by the runner.
+    async fn add(cx: &mut Context<Self::Config>) -> Result<AddResult>;
+    /// DEL: everything is attempted.
+    async fn del(cx: &mut Context<Self::Config>) -> Result<()>;
+    /// CHECK.
+    async fn check(cx: &mut Context<Self::Config>) -> Result<()>;
+    /// GC: everything is attempted.
+    async fn gc(cx: &mut Context<Self::Config>) -> Result<()>;
+    /// STATUS.
+    async fn status(cx: &mut Context<Self::Config>) -> Result<()>;
+}
+
+/// Runs a plugin for one call.
+pub fn run<P: Plugin>() -> ExitCode {
+    answer(P::NAME, |env, text| {
+        let conf = NetConf::<P::Config>::parse(text)?;
+        let version = conf.version;
+        let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            serve::<P>(&runtime, env, conf)
+        });
+        outcome.map_err(|error| to_wire(&error)).map_err(|error| (error, version))
+    })
+}
+
+/// Runs an address plugin for one call.
+pub fn run_ipam<P: Ipam>() -> ExitCode {
+    answer(P::NAME, |env, text| {
+        let conf = NetConf::<P::Config>::parse_ipam(text)?;
+        let version = conf.version;
+        let outcome = accept(&env, &conf).and_then(|()| {
+            let result = delegate::ask::<P>(env.command, &env, &conf)?;
+            Ok((env.command == Command::Add).then(|| result.to_json(version)))
+        });
+        outcome.map_err(|error| to_wire(&error)).map_err(|error| (error, version))
+    })
+}
+
+/// An error and the version to tell it in; before a configuration is read, the latest.
+struct Failure(Error, Version);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error, Version::LATEST)
+    }
+}
+
+impl From<(Error, Version)> for Failure {
+    fn from((error, version): (Error, Version)) -> Self {
+        Self(error, version)
+    }
+}
+
+/// Reads the parameters, lets `work` do the rest, and prints what comes of it.
+fn answer<E>(name: &str, work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, E>) -> ExitCode
+where
+    Failure: From<E>,
+{
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    // The hook's report on stderr stays; here it becomes the error that the runtime gets to see.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let env = Env::read(|name| std::env::var_os(name))?;
+        if env.command == Command::Version {
+            return Ok(Some(versions()));
+        }
+        work(env, read_stdin()?).map_err(Failure::from)
+    }))
+    .unwrap_or_else(|_| Err(bug().into()));
+    match outcome {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(value)) => print(&value.to_string()),
+        Err(Failure(error, version)) => {
+            print(&error.to_json(version));
+            tracing::debug!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    // Without a reader there is nobody left to tell.
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn bug() -> Error {
+    Error::new(code::BUG, "the plugin panicked, which is a bug in it; what the call had done was undone")
+        .with_details("what happened is on stderr")
+}
+
+fn versions() -> serde_json::Value {
+    serde_json::json!({
+        "cniVersion": Version::LATEST.as_str(),
+        "supportedVersions": Version::ALL.map(Version::as_str),
+    })
+}
+
+fn read_stdin() -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(MAX_STDIN + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::new(code::IO, format!("stdin: read: {error}")))?;
+    if bytes.len() as u64 > MAX_STDIN {
+        return Err(Error::new(code::DECODE, format!("stdin is longer than {MAX_STDIN} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| Error::new(code::DECODE, format!("stdin is not UTF-8: {error}")))
+}
+
+/// Whether the configuration's version knows the command; and a word about keys that nobody knows.
+fn accept<C>(env: &Env, conf: &NetConf<C>) -> Result<()> {
+    let since = match env.command {
+        Command::Check => Version::V0_4_0,
+        Command::Gc | Command::Status => Version::V1_1_0,
+        _ => Version::V0_1_0,
+    };
+    if conf.version < since {
+        let command = env.command.as_str();
+        return Err(Error::new(code::VERSION, format!("{command} needs cniVersion {since}, this is {}", conf.version))
+            .with_details(format!("set \"cniVersion\" of network {:?} to {since} or later", conf.name))
+            .into());
+    }
+    warn_of_unknown(conf);
+    Ok(())
+}
+
+pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
+    for unknown in &conf.unknown {
+        tracing::warn!("network {:?}: {unknown}", conf.name);
+    }
+}
+
+/// Does the command; after a failed ADD takes back what it had done.
+fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
+    let (command, version) = (env.command, conf.version);
+    let _on = runtime.enter();
+    let mut cx = Context::open(env, conf)?;
+    // The context outlives the work, so that a panic or a signal leaves its undo log behind.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                biased;
+                _ = terminated.recv() => Err(Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone").into()),
+                outcome = dispatch::<P>(command, &mut cx) => outcome,
+            }
+        })
+    }))
+    .unwrap_or_else(|_| Err(bug().into()));
+    match outcome {
+        Ok(result) => Ok((command == Command::Add).then(|| result.to_json(version))),
+        Err(error) => {
+            if let Err(undo) = runtime.block_on(cx.roll_back()) {
+                tracing::error!("after a failure: {undo:#}");
+                return Err(error.context(format!("{undo:#}")).context("the call failed, and so did its undoing"));
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn dispatch<P: Plugin>(command: Command, cx: &mut Context<P::Config>) -> Result<AddResult> {
+    match command {
+        Command::Add => return P::add(cx).await,
+        Command::Del => P::del(cx).await?,
+        Command::Check => P::check(cx).await?,
+        Command::Gc => P::gc(cx).await?,
+        Command::Status => P::status(cx).await.map_err(|error| not_available(&error))?,
+        Command::Version => {}
+    }
+    Ok(AddResult::default())
+}
+
+/// STATUS answers with 50 or 51 only.
+fn not_available(error: &anyhow::Error) -> anyhow::Error {
+    let mut wire = to_wire(error);
+    if wire.code != code::NOT_AVAILABLE_LIMITED {
+        wire.code = code::NOT_AVAILABLE;
+    }
+    wire.into()
+}

@@ -1,0 +1,61 @@
+//! The undo log: what an ADD has changed, in order, so that a failure can put everything back.
+//!
+//! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
+
+use podwire_net::{LinkChange, Net, nft};
+use podwire_spec::Cidr;
+
+use crate::{Context, Result};
+
+/// How to take back one change.
+#[derive(Debug)]
+pub enum Undo {
+    /// Delete the node's link with this index, which this call made.
+    HostLink(u32),
+    /// Delete the pod's link with this index, which this call made.
+    PodLink(u32),
+    /// Delete the shared link with this index, which this call made, unless others have ports on it by now.
+    SharedLink(u32),
+    /// Take an address from the shared link with this index, unless others have ports on it by now.
+    SharedAddress(u32, Cidr),
+    /// Give an address back to the node's link with this index.
+    RemovedHostAddress(u32, Cidr),
+    /// Change the node's link with this index back to this MTU.
+    HostMtu(u32, u32),
+    /// Ask the delegate to release what it gave.
+    Delegate,
+    /// Remove the masquerading of this attachment.
+    Masquerade,
+    /// Remove the source checks of this attachment.
+    SourceCheck,
+}
+
+impl Undo {
+    /// Takes the change back.
+    pub(crate) async fn run<C>(self, cx: &Context<C>) -> Result<()> {
+        let label = cx.label.to_string();
+        match self {
+            Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
+            Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
+            Self::SharedLink(index) if is_unused(&cx.host, index).await? => drop(cx.host.delete_link_at(index).await?),
+            Self::SharedAddress(index, address) if is_unused(&cx.host, index).await? => {
+                cx.host.delete_address(index, address).await?;
+            }
+            Self::SharedLink(_) | Self::SharedAddress(..) => {}
+            Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
+            Self::HostMtu(index, mtu) => {
+                cx.host.change_link(index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() }).await?;
+            }
+            Self::Delegate => cx.delegate_del().await?,
+            Self::Masquerade => drop(nft::masquerade::remove(|comment| comment == label)?),
+            Self::SourceCheck => drop(nft::spoof::remove(|comment| comment == label)?),
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody has a port on a shared link. Whoever comes later makes anew what is removed then: an ADD that shares
+/// it looks at it again after its own port is there.
+async fn is_unused(host: &Net, index: u32) -> Result<bool> {
+    Ok(host.ports(index).await?.is_empty())
+}
