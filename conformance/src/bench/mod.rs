@@ -25,6 +25,19 @@ const WARM_UP: usize = 3;
 /// Pods of the burst, and how many calls are under way at a time.
 const BURST: (usize, usize) = (200, 16);
 
+/// A kind of network, and how many times faster than the reference ours is promised to be on it.
+struct Case {
+    title: &'static str,
+    masquerade: bool,
+    add: f64,
+    del: f64,
+}
+
+const CASES: [Case; 2] = [
+    Case { title: "bridge + host-local", masquerade: false, add: 5.0, del: 1.5 },
+    Case { title: "the same with ipMasq", masquerade: true, add: 10.0, del: 3.0 },
+];
+
 /// What `bench` was asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -57,11 +70,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let leases = tempfile::Builder::new().prefix("podwire-bench-").tempdir()?;
     let mut report = Report::new(&options.reference)?;
     let bench = Bench { options, leases: leases.path() };
-    for (masquerade, title, bars) in [(false, "bridge + host-local", (5.0, 1.5)), (true, "the same with ipMasq", (10.0, 3.0))] {
-        let rigs = bench.rigs(title, masquerade)?;
+    for case in CASES {
+        let title = case.title;
+        let rigs = bench.rigs(title, case.masquerade)?;
         let (add, del) = bench.in_turns(title, &rigs)?;
-        report.rows.push(Row::times(&format!("{title}: ADD"), add).at_least(bars.0));
-        report.rows.push(Row::times(&format!("{title}: DEL"), del).at_least(bars.1));
+        report.rows.push(Row::times(&format!("{title}: ADD"), &add).at_least(case.add));
+        report.rows.push(Row::times(&format!("{title}: DEL"), &del).at_least(case.del));
     }
     report.rows.extend(bench.burst()?);
     report.rows.push(bench.start_up()?);
@@ -82,7 +96,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// What Linux counts for a process starts with what its parent had when it was started; so it is started by a process
 /// that has next to nothing, this one, rather than by the bench.
 pub fn resident(plugin: &Path) -> Result<ExitCode> {
-    let status = Command::new(plugin).status().with_context(|| format!("plugin \"{}\": not started", plugin.display()))?;
+    let status =
+        Command::new(plugin).status().with_context(|| format!("plugin \"{}\": not started", plugin.display()))?;
     eprintln!("{}", getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss());
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -142,8 +157,9 @@ impl Bench<'_> {
         for (verb, ours, reference) in [("ADD", ours.0, reference.0), ("DEL", ours.1, reference.1)] {
             let title = format!("{count} x {verb}, {width} at a time");
             let wall = Pair { ours: Series::from_iter([ours.wall]), reference: Series::from_iter([reference.wall]) };
-            rows.push(Row::times(&format!("{title}: all"), wall).once());
-            rows.push(Row::times(&format!("{title}: each"), Pair { ours: ours.calls, reference: reference.calls }));
+            rows.push(Row::times(&format!("{title}: all"), &wall).once());
+            let calls = Pair { ours: ours.calls, reference: reference.calls };
+            rows.push(Row::times(&format!("{title}: each"), &calls));
         }
         Ok(rows)
     }
@@ -160,7 +176,7 @@ impl Bench<'_> {
                 times.reference.push(reference);
             }
         }
-        Ok(Row::times("start-up alone: VERSION", times))
+        Ok(Row::times("start-up alone: VERSION", &times))
     }
 
     /// Peak resident memory of an ADD with masquerade, the larger of the two networks.

@@ -31,7 +31,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn times(title: &str, times: Pair<Series>) -> Self {
+    pub(super) fn times(title: &str, times: &Pair<Series>) -> Self {
         let median_ms = Pair { ours: times.ours.median(), reference: times.reference.median() };
         Self {
             title: title.to_owned(),
@@ -127,7 +127,8 @@ impl Report {
 
 /// What the package manager or, where it knows nothing, the plugin itself says of the reference's version.
 fn version_of(directory: &Path) -> String {
-    let package = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "containernetworking-plugins"]).output();
+    let package =
+        Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "containernetworking-plugins"]).output();
     match package {
         Ok(output) if output.status.success() && directory == Path::new("/usr/lib/cni") => {
             format!("containernetworking-plugins {}", String::from_utf8_lossy(&output.stdout))
@@ -151,7 +152,8 @@ impl Report {
         let header = ["", "ours, median", "p95", "reference, median", "p95", "ratio", "promised"];
         let mut table = table(&header);
         for row in &self.rows {
-            let p95 = |of: fn(&Pair<f64>) -> f64| row.p95_ms.as_ref().map_or(String::new(), |p95| format!("{:.1}", of(p95)));
+            let p95 =
+                |of: fn(&Pair<f64>) -> f64| row.p95_ms.as_ref().map_or(String::new(), |p95| format!("{:.1}", of(p95)));
             table.add_row([
                 row.title.clone(),
                 format!("{:.1}", row.median_ms.ours),

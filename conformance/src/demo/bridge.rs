@@ -71,14 +71,21 @@ impl<'a> Scene<'a> {
     fn add(&self) -> Result<Vec<Added>> {
         let screen = &self.stage.screen;
         screen.step("ADD: a container runtime starts the plugin once for each pod");
-        screen.quote("CNI_COMMAND=ADD CNI_CONTAINERID=web CNI_NETNS=... CNI_IFNAME=eth0 CNI_PATH=... bridge < configuration");
+        screen.quote(
+            "CNI_COMMAND=ADD CNI_CONTAINERID=web CNI_NETNS=... CNI_IFNAME=eth0 CNI_PATH=... bridge < configuration",
+        );
         let mut all = Vec::new();
         for pod in &self.pods {
             let added = self.list.add(&self.member(pod))?;
             if all.is_empty() {
                 screen.json(&added.result);
             }
-            screen.proved(&format!("pod \"{}\" has {} after {}", pod.name, ips(&added.result)?.join(", "), ms(added.took)));
+            screen.proved(&format!(
+                "pod \"{}\" has {} after {}",
+                pod.name,
+                ips(&added.result)?.join(", "),
+                ms(added.took)
+            ));
             all.push(added);
         }
         Ok(all)
@@ -125,7 +132,10 @@ impl<'a> Scene<'a> {
         let world: IpAddr = WORLD_ADDRESS.trim_end_matches("/24").parse()?;
         let seen = peer_seen_by_tcp(&self.world, world, web)?;
         ensure!(NODE_ADDRESS.starts_with(&seen.to_string()), "the world sees {seen}, not the node's address");
-        screen.proved(&format!("web  to {:<12} {world:<12} which sees {seen}, the node, instead of {web_ip}", "the world"));
+        screen.proved(&format!(
+            "web  to {:<12} {world:<12} which sees {seen}, the node, instead of {web_ip}",
+            "the world"
+        ));
         Ok(())
     }
 

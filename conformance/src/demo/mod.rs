@@ -48,7 +48,8 @@ struct Stage<'a> {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let known: Vec<_> = DEMOS.iter().map(|demo| demo.plugin).collect();
     let demo = DEMOS.iter().find(|demo| demo.plugin == options.plugin);
-    let demo = demo.with_context(|| format!("demo \"{}\": there is none; there is {}", options.plugin, known.join(", ")))?;
+    let demo =
+        demo.with_context(|| format!("demo \"{}\": there is none; there is {}", options.plugin, known.join(", ")))?;
     let directory = tempfile::Builder::new().prefix("podwire-demo-").tempdir()?;
     let stage = Stage { screen: Screen::new(), cni_path: &options.cni_path, directory: directory.path() };
 

@@ -34,6 +34,7 @@ impl Screen {
     }
 
     /// An ordinary line.
+    #[expect(clippy::unused_self, reason = "what goes to the screen is asked of the screen")]
     pub(super) fn say(&self, text: &str) {
         println!("   {text}");
     }
@@ -112,7 +113,7 @@ fn flat(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{pretty, ms};
+    use super::{ms, pretty};
     use serde_json::json;
     use std::time::Duration;
 

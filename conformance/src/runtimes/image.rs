@@ -76,14 +76,7 @@ impl Archive {
         self.entry(tar::EntryType::Regular, path, mode, None, content)
     }
 
-    fn entry(
-        &mut self,
-        kind: tar::EntryType,
-        path: &str,
-        mode: u32,
-        link: Option<&str>,
-        content: &[u8],
-    ) -> Result<()> {
+    fn entry(&mut self, kind: tar::EntryType, path: &str, mode: u32, link: Option<&str>, content: &[u8]) -> Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(mode);

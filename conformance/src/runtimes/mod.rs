@@ -10,7 +10,4 @@ mod pods;
 use crate::runner::Topic;
 
 /// The topic of these tests.
-pub const TOPIC: Topic = Topic {
-    name: "runtimes",
-    tests: &[cnitool::TESTS, pods::TESTS, examples::TESTS],
-};
+pub const TOPIC: Topic = Topic { name: "runtimes", tests: &[cnitool::TESTS, pods::TESTS, examples::TESTS] };

@@ -16,9 +16,12 @@ use crate::test;
 
 /// Tests with containerd.
 pub(super) const TESTS: &[Test] = &[
-    test!(p28_containerd_pods_reach_each_other, "containerd: two pods over CRI ping each other and the gateway, and leave nothing")
-        .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
-        .limit(120),
+    test!(
+        p28_containerd_pods_reach_each_other,
+        "containerd: two pods over CRI ping each other and the gateway, and leave nothing"
+    )
+    .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
+    .limit(120),
     test!(containerd_links_name_their_owners, "containerd: ip link on the node tells which pod a veth is of")
         .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
         .ours()
@@ -151,7 +154,11 @@ fn containerd_links_name_their_owners(case: &Case) -> Result<()> {
             ensure!(shown.contains(&alias), "ip link does not show \"{alias}\":\n{shown}");
             let altname = shown.lines().map(str::trim).filter(|line| line.starts_with("altname"));
             let named = |line: &str| line.contains(NAMESPACE) && line.contains(pod.name);
-            ensure!(altname.clone().any(named), "ip link shows no altname with \"{NAMESPACE}\" and \"{}\":\n{shown}", pod.name);
+            ensure!(
+                altname.clone().any(named),
+                "ip link shows no altname with \"{NAMESPACE}\" and \"{}\":\n{shown}",
+                pod.name
+            );
         }
         for pod in &pods {
             runtime.cri.remove_pod(&pod.id)?;
