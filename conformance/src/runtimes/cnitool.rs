@@ -14,10 +14,10 @@ use crate::test;
 /// Tests with cnitool.
 pub(super) const TESTS: &[Test] = &[
     test!(p01_cnitool_adds_checks_and_deletes, "cnitool: add, status, check, del on a conflist; nothing is left")
-        .needs(&[Feature::Cnitool, Feature::Root])
+        .needs(&[Feature::Cnitool])
         .ours(),
     test!(p24_cnitool_gc_takes_every_attachment, "cnitool: gc removes link and lease of what it had added")
-        .needs(&[Feature::Cnitool, Feature::Root])
+        .needs(&[Feature::Cnitool])
         .ours(),
 ];
 

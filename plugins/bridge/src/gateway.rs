@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use podwire_plugin::{
     AddResult, Cidr, Context, Error, NetConf, Result, Route, Undo, code, host_veth_name,
-    net::{Errno, Kind, Link, LinkSpec, read_sysctl, write_sysctl},
+    net::{Errno, Kind, Link, LinkChange, LinkSpec, read_sysctl, write_sysctl},
 };
 
 use crate::{config::Config, device};
@@ -125,7 +125,7 @@ async fn interface(cx: &mut Context<Config>) -> Result<Link> {
     let bridge = device::existing(cx).await?.ok_or_else(missing)?;
     let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
     let port = host_veth_name(&cx.conf.plugin.bridge, &vlan.to_string());
-    let peer = LinkSpec { alias: Some(&label), ..LinkSpec::new(&port, None) };
+    let peer = LinkSpec::new(&port, None);
     let spec = LinkSpec {
         mtu: Some(bridge.mtu),
         alias: Some(&label),
@@ -138,12 +138,13 @@ async fn interface(cx: &mut Context<Config>) -> Result<Link> {
     }
 }
 
+/// Makes the other end a port of the bridge, in the VLANs of the pods, and sets both up.
 async fn plug_in(cx: &Context<Config>, link: &Link, port: &str, bridge: u32) -> Result<Link> {
-    use podwire_plugin::net::LinkChange;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
     let port =
         cx.host.link(port).await?.ok_or_else(|| Error::new(code::DIFFERENT, format!("link {port:?}: vanished")))?;
-    cx.host.change_link(port.index, &LinkChange { master: Some(bridge), ..up.clone() }).await?;
+    cx.host.change_link(port.index, &LinkChange { master: Some(bridge), alias: Some(&label), ..up.clone() }).await?;
     device::set_up_vlans(cx, port.index).await?;
     cx.host.change_link(link.index, &up).await?;
     Ok(link.clone())

@@ -83,7 +83,7 @@ pub struct LinkSpec<'a> {
     pub mtu: Option<u32>,
     /// The index of its master.
     pub master: Option<u32>,
-    /// Its alias.
+    /// Its alias; passed over for the other end of a veth pair.
     pub alias: Option<&'a str>,
     /// The namespace to make it in; the connection's otherwise.
     pub ns: Option<&'a Netns>,
@@ -108,7 +108,6 @@ impl<'a> LinkSpec<'a> {
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.master.map(LinkAttribute::Controller));
-        attributes.extend(self.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
         attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
         attributes.extend(self.kind.as_ref().map(|kind| LinkAttribute::LinkInfo(kind.info())));
         message
@@ -158,11 +157,26 @@ impl Net {
         let object = || format!("link {:?}", spec.name);
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        match links(answers).find(|link| link.name == spec.name) {
-            Some(link) => Ok(link),
+        let link = match links(answers).find(|link| link.name == spec.name) {
+            Some(link) => link,
             // A kernel that does not echo: ask.
-            None => self.link(spec.name).await?.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            None => {
+                let link = self.link(spec.name).await?;
+                link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
+            }
+        };
+        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
+        if let Some(alias) = spec.alias
+            && let Err(error) = self.label(&link, alias).await
+        {
+            self.delete_link_at(link.index).await?;
+            return Err(error);
         }
+        Ok(link)
+    }
+
+    async fn label(&self, link: &Link, alias: &str) -> Result<()> {
+        self.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() }).await
     }
 
     /// The link with this name or altname.

@@ -10,15 +10,14 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc,
     sched::{CloneFlags, setns, unshare},
-    sys::{stat::fstat, statfs::fstatfs},
+    sys::{
+        stat::fstat,
+        statfs::{NSFS_MAGIC, fstatfs},
+    },
 };
 
 use crate::{Error, Result};
-
-/// The file system of namespace files (`NSFS_MAGIC` in `linux/magic.h`).
-const NSFS_MAGIC: libc::c_long = 0x6e73_6673;
 
 /// A network namespace, kept alive by the handle.
 #[derive(Debug)]
@@ -47,8 +46,8 @@ impl Netns {
         let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
             .map(File::from)
             .map_err(|errno| Error::new(&name, "open", errno))?;
-        let kind = fstatfs(&file).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type().0;
-        if i64::from(kind) != i64::from(NSFS_MAGIC) {
+        let kind = fstatfs(&file).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type();
+        if kind != NSFS_MAGIC {
             return Err(Error { words: "not a namespace".to_owned(), ..Error::new(&name, "open", Errno::EINVAL) });
         }
         Ok(Self { file, name })

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join3, try_join_all};
 use podwire_net::{Errno, Link, LinkChange, write_sysctl};
 use podwire_spec::{AddResult, Cidr, Interface, Route};
 
@@ -27,7 +27,7 @@ impl<C> Context<C> {
         let routes = completed(&result.routes, result);
         let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));
         let add_routes = try_join_all(routes.iter().map(|route| pod.add_route(link.index, route)));
-        let (addresses, up, routes) = tokio::join!(add_addresses, pod.change_link(link.index, &up), add_routes);
+        let (addresses, up, routes) = join3(add_addresses, pod.change_link(link.index, &up), add_routes).await;
         addresses?;
         up?;
         routes?;

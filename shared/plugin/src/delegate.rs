@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use futures_util::future::join;
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
 use serde::Deserialize;
@@ -142,7 +143,7 @@ async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult
         }
         drop(stdin);
     };
-    let ((), output) = tokio::join!(write, child.wait_with_output());
+    let ((), output) = join(write, child.wait_with_output()).await;
     let output = output.with_context(|| format!("wait for {:?}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {

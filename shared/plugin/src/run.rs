@@ -3,9 +3,11 @@
 use std::{
     io::{Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     process::ExitCode,
 };
 
+use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
 use podwire_spec::{AddResult, Command, Env, NetConf, Version};
 use serde::de::DeserializeOwned;
@@ -56,7 +58,7 @@ pub fn run<P: Plugin>() -> ExitCode {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             serve::<P>(&runtime, env, conf)
         });
-        outcome.map_err(|error| to_wire(&error)).map_err(|error| (error, version))
+        outcome.map_err(|error| Failure(to_wire(&error), version))
     })
 }
 
@@ -69,7 +71,7 @@ pub fn run_ipam<P: Ipam>() -> ExitCode {
             let result = delegate::ask::<P>(env.command, &env, &conf)?;
             Ok((env.command == Command::Add).then(|| result.to_json(version)))
         });
-        outcome.map_err(|error| to_wire(&error)).map_err(|error| (error, version))
+        outcome.map_err(|error| Failure(to_wire(&error), version))
     })
 }
 
@@ -82,17 +84,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<(Error, Version)> for Failure {
-    fn from((error, version): (Error, Version)) -> Self {
-        Self(error, version)
-    }
-}
-
 /// Reads the parameters, lets `work` do the rest, and prints what comes of it.
-fn answer<E>(name: &str, work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, E>) -> ExitCode
-where
-    Failure: From<E>,
-{
+fn answer(name: &str, work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, Failure>) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::WARN)
@@ -105,7 +98,7 @@ where
         if env.command == Command::Version {
             return Ok(Some(versions()));
         }
-        work(env, read_stdin()?).map_err(Failure::from)
+        work(env, read_stdin()?)
     }))
     .unwrap_or_else(|_| Err(bug().into()));
     match outcome {
@@ -184,10 +177,12 @@ fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Re
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             let mut terminated = signal(SignalKind::terminate())?;
-            tokio::select! {
-                biased;
-                _ = terminated.recv() => Err(Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone").into()),
-                outcome = dispatch::<P>(command, &mut cx) => outcome,
+            let work = pin!(dispatch::<P>(command, &mut cx));
+            match select(pin!(terminated.recv()), work).await {
+                Either::Left(_) => {
+                    Err(Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone").into())
+                }
+                Either::Right((outcome, _)) => outcome,
             }
         })
     }))

@@ -132,7 +132,10 @@ impl Env {
             Ok(command) => env.command = command,
             Err(why) => wrong.push(why),
         }
-        if env.command.is_of_an_attachment() {
+        if !env.command.is_of_an_attachment() {
+            // GC and STATUS speak of the node; whatever a caller left in these is not looked at.
+            env = Self { container_id: String::new(), netns: String::new(), ifname: String::new(), ..env };
+        } else {
             wrong.extend(env.wrong_attachment());
             match PodArgs::parse(&args) {
                 Ok(args) => env.args = args,
@@ -246,7 +249,8 @@ mod tests {
             assert!(error.msg.contains(name), "{error}");
         }
         assert!(read(&[("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")]).is_ok());
-        assert!(read(&[("CNI_COMMAND", "GC")]).is_ok());
+        let env = read(&[("CNI_COMMAND", "GC"), ("CNI_NETNS", "/nowhere"), ("CNI_IFNAME", "a/b")]).unwrap();
+        assert_eq!((env.netns.as_str(), env.ifname.as_str()), ("", ""));
         assert!(read(&ADD).is_ok());
     }
 

@@ -24,7 +24,7 @@ pub use conf::{Attachment, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknow
 pub use env::{Command, Env, K8sPod, PodArgs};
 pub use error::{Error, code};
 pub use names::{container_id, interface_name, network_name};
-pub use result::{AddResult, Cidr, Dns, Interface, Ip, Mac, RequestedIp, Route};
+pub use result::{AddResult, Cidr, Dns, Interface, Ip, Mac, RequestedIp, Route, address_or_nothing};
 pub use suggest::{did_you_mean, nearest};
 pub use version::Version;
 

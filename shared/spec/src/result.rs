@@ -257,8 +257,11 @@ pub struct AddResult {
     pub dns: Dns,
 }
 
-/// Some plugins write an absent address as the empty string.
-pub(crate) fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+/// Reads an address for serde's `deserialize_with`. Some plugins and templates write an absent one as the empty string.
+///
+/// # Errors
+/// For any other text that is not an IP address.
+pub fn address_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     match Option::<String>::deserialize(deserializer)?.as_deref() {
         None | Some("") => Ok(None),
         Some(text) => {

@@ -1,0 +1,196 @@
+//! `host-local`: addresses from ranges, each leased in a file on the node.
+
+use std::path::{Component, Path, PathBuf};
+
+use podwire_spec::{AddResult, Attachment, Error, Ip, IpRange, NetConf, Result, Route, Version, code};
+use serde::Deserialize;
+
+use crate::{
+    Ipam, Request, allocate,
+    lease::Owner,
+    range::{self, RangeSet},
+    requested, resolv,
+    store::Store,
+    valid_attachments,
+};
+
+/// The address plugin `host-local`.
+#[derive(Debug)]
+pub struct HostLocal;
+
+/// The `ipam` object of `host-local`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostLocalConfig {
+    /// Sets of ranges; an attachment gets one address of each set.
+    pub ranges: Option<Vec<Vec<IpRange>>>,
+    /// The flat form: a set of one range, before those of `ranges`.
+    pub subnet: Option<podwire_spec::Cidr>,
+    /// Of the flat form, as in [`IpRange`].
+    #[serde(deserialize_with = "podwire_spec::address_or_nothing")]
+    pub range_start: Option<std::net::IpAddr>,
+    /// Of the flat form, as in [`IpRange`].
+    #[serde(deserialize_with = "podwire_spec::address_or_nothing")]
+    pub range_end: Option<std::net::IpAddr>,
+    /// Of the flat form, as in [`IpRange`].
+    #[serde(deserialize_with = "podwire_spec::address_or_nothing")]
+    pub gateway: Option<std::net::IpAddr>,
+    /// Routes for the pod, handed on in the result. Default: none.
+    pub routes: Option<Vec<Route>>,
+    /// Where the leases are, a folder a network. Default: `/var/lib/cni/networks`.
+    pub data_dir: Option<PathBuf>,
+    /// A resolv.conf(5) of the node to hand on as `dns` in the result. Default: none.
+    pub resolv_conf: Option<PathBuf>,
+}
+
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+impl Ipam for HostLocal {
+    const NAME: &'static str = "host-local";
+    type Config = HostLocalConfig;
+
+    fn add(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<AddResult> {
+        let (conf, ipam) = (rq.conf, &rq.conf.plugin);
+        let data_dir = data_dir(ipam)?;
+        let sets = range_sets(conf)?;
+        let asked = requested::for_sets(rq.env, conf, &sets)?;
+        let resolv_conf = ipam.resolv_conf.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let dns = resolv_conf.map(resolv::read).transpose()?.unwrap_or_default();
+
+        let owner = Owner::of(rq.env);
+        let store = Store::make(data_dir, &conf.name)?;
+        let (holder, held) = store.find(&owner)?;
+        if let Some(ip) = held.iter().find(|&&ip| sets.iter().any(|set| set.range_of(ip).is_some())) {
+            return Err(Error::new(code::EXISTS, format!("{holder}: has address {ip} already"))
+                .with_details("an attachment is added once; DEL gives its addresses back")
+                .into());
+        }
+        let before = if holder == owner { held } else { Vec::new() };
+        let picks = allocate::pick(&store, &sets, &asked)?;
+        store.reserve(&owner, &before, &picks)?;
+
+        let ip = |pick: &crate::store::Pick| {
+            let range = sets[pick.set].range_of(pick.ip)?;
+            Some(Ip { interface: None, address: range.cidr(pick.ip), gateway: Some(range.gateway) })
+        };
+        let ips = picks.iter().filter_map(ip).collect();
+        Ok(AddResult { interfaces: Vec::new(), ips, routes: ipam.routes.clone().unwrap_or_default(), dns })
+    }
+
+    // The ranges are not looked at: what a configuration of an earlier day gave must go even if today's is wrong.
+    fn del(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
+        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name)? {
+            store.release(&Owner::of(rq.env))?;
+        }
+        Ok(())
+    }
+
+    fn check(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
+        let conf = rq.conf;
+        let sets = range_sets(conf)?;
+        let owner = Owner::of(rq.env);
+        let held = match Store::open(data_dir(&conf.plugin)?, &conf.name)? {
+            Some(store) => store.find(&owner)?.1,
+            None => Vec::new(),
+        };
+        if held.is_empty() {
+            return Err(Error::differs(owner, "a lease", "none").into());
+        }
+        // What an earlier plugin of the chain gave is of no range of ours and not ours to judge.
+        let ips = conf.prev_result.iter().flat_map(|result| &result.ips).map(|ip| ip.address.ip());
+        for ip in ips.filter(|&ip| sets.iter().any(|set| set.range_of(ip).is_some())) {
+            if !held.contains(&ip) {
+                let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+                return Err(Error::differs(owner, format!("a lease of {ip}"), held.join(", ")).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn gc(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
+        let valid = valid_attachments(rq.conf)?;
+        let is_valid = |owner: &Owner, attachment: &Attachment| {
+            owner.container_id == attachment.container_id
+                && owner.ifname.as_ref().is_none_or(|ifname| *ifname == attachment.ifname)
+        };
+        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name)? {
+            store.collect(|owner| valid.iter().any(|attachment| is_valid(owner, attachment)))?;
+        }
+        Ok(())
+    }
+
+    fn status(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
+        let unavailable = |error: Error| Error { code: code::NOT_AVAILABLE, ..error };
+        let sets = range_sets(rq.conf).map_err(unavailable)?;
+        let data_dir = data_dir(&rq.conf.plugin).map_err(unavailable)?;
+        let Some(store) = Store::open(data_dir, &rq.conf.name).map_err(unavailable)? else {
+            return Ok(()); // No lease yet, so every address is free.
+        };
+        allocate::pick(&store, &sets, &vec![None; sets.len()]).map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+/// The folder of the leases, which must not depend on where the plugin was started.
+fn data_dir(ipam: &HostLocalConfig) -> Result<&Path> {
+    let path = ipam.data_dir.as_deref().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(DATA_DIR));
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::invalid(
+            "ipam.dataDir",
+            format!("\"{}\": must be an absolute path without \"..\"", path.display()),
+        ));
+    }
+    Ok(path)
+}
+
+/// All range sets, in the reference's order: those of the runtime, the flat form, those of the configuration.
+fn range_sets(conf: &NetConf<HostLocalConfig>) -> Result<Vec<RangeSet>> {
+    let ipam = &conf.plugin;
+    let mut sets = sets_at("runtimeConfig.ipRanges", conf.runtime.ip_ranges.as_deref())?;
+    if let Some(flat) = ipam.flat() {
+        sets.push(RangeSet::new("ipam".to_owned(), [("ipam".to_owned(), &flat)])?);
+    }
+    sets.extend(sets_at("ipam.ranges", ipam.ranges.as_deref())?);
+    if sets.is_empty() {
+        return Err(Error::invalid("ipam.ranges", "missing; give \"ranges\" or \"subnet\" to take addresses from"));
+    }
+    range::disjoint(&sets)?;
+    let ipv4 = sets.iter().filter(|set| set.is_ipv4()).count();
+    if conf.version < Version::V0_3_0 && (ipv4 > 1 || sets.len() - ipv4 > 1) {
+        return Err(Error::invalid(
+            "ipam.ranges",
+            format!(
+                "two sets of one family; cniVersion {} has room for one, 0.3.0 and later for any number",
+                conf.version
+            ),
+        ));
+    }
+    Ok(sets)
+}
+
+/// The range sets that stand at `path`.
+fn sets_at(path: &str, sets: Option<&[Vec<IpRange>]>) -> Result<Vec<RangeSet>> {
+    let set = |(n, set): (usize, &Vec<IpRange>)| {
+        let path = format!("{path}[{n}]");
+        let ranges: Vec<_> = set.iter().enumerate().map(|(n, range)| (format!("{path}[{n}]"), range)).collect();
+        RangeSet::new(path, ranges)
+    };
+    sets.unwrap_or_default().iter().enumerate().map(set).collect()
+}
+
+impl HostLocalConfig {
+    /// The range of the flat form, where it has a subnet.
+    fn flat(&self) -> Option<IpRange> {
+        let Self { range_start, range_end, gateway, .. } = *self;
+        if self.subnet.is_none() && (range_start.or(range_end).or(gateway)).is_some() {
+            tracing::warn!(
+                "ipam: rangeStart, rangeEnd and gateway mean nothing without \"subnet\" beside them, passed over"
+            );
+        }
+        Some(IpRange { subnet: self.subnet?, range_start, range_end, gateway })
+    }
+}
+
+#[cfg(test)]
+#[path = "host_local_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+//! The lease folder of one network, `DATADIR/NETWORK/`, shared with the reference plugin, while its lock is held.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use podwire_spec::{Error, Result, code};
+use rustix::{fs::OFlags, io::Errno};
+
+use crate::{
+    folder::{self, Folder},
+    index::{Index, Known, Unusable},
+    lease::{Name, Owner},
+};
+
+/// The leases of one network. Whoever has one has the lock; dropping it gives the lock up.
+#[derive(Debug)]
+pub(crate) struct Store {
+    leases: Folder,
+    /// Without it everything but taking addresses still works: a broken hint must not keep a pod from being deleted.
+    index: Result<Index>,
+    _lock: OwnedFd,
+}
+
+/// What a lease file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A lease.
+    Of(Owner),
+    /// Nothing: whoever wrote it was killed.
+    Empty,
+    /// Something that no plugin wrote, or that cannot be read.
+    Foreign,
+}
+
+/// An address to lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pick {
+    /// The range set it is for, counted from 0.
+    pub(crate) set: usize,
+    pub(crate) ip: IpAddr,
+}
+
+impl Store {
+    /// Opens the leases of `network`, and makes the folder if missing.
+    pub(crate) fn make(data_dir: &Path, network: &str) -> Result<Self> {
+        let data = Folder::make(data_dir)?;
+        let leases = data.make_sub(network)?;
+        Self::locked(&data, leases, network)
+    }
+
+    /// Opens the leases of `network`; `None` if there never were any.
+    pub(crate) fn open(data_dir: &Path, network: &str) -> Result<Option<Self>> {
+        let Some(data) = Folder::open(data_dir)? else { return Ok(None) };
+        let Some(leases) = data.sub(network)? else { return Ok(None) };
+        Self::locked(&data, leases, network).map(Some)
+    }
+
+    fn locked(data: &Folder, leases: Folder, network: &str) -> Result<Self> {
+        // Flags and mode are the reference's.
+        let lock = leases
+            .open_file("lock", OFlags::RDONLY | OFlags::CREATE, 0o750)
+            .map_err(|errno| leases.failed("open file", "lock", errno))?;
+        folder::lock(lock.as_fd()).map_err(|errno| leases.failed("lock file", "lock", errno))?;
+        let index = Index::make(data, network)
+            .inspect_err(|error| tracing::warn!("no lease index, every lease file is read instead: {error}"));
+        Ok(Self { leases, index, _lock: lock })
+    }
+
+    /// Whether there is a file for `ip`, be it a lease or not.
+    pub(crate) fn is_taken(&self, ip: IpAddr) -> Result<bool> {
+        self.leases.has(&ip.to_string())
+    }
+
+    /// Every address that has a file.
+    pub(crate) fn taken(&self) -> Result<HashSet<IpAddr>> {
+        let ip = |name: String| if let Name::Address(ip) = Name::of(&name) { Some(ip) } else { None };
+        Ok(self.leases.names()?.into_iter().filter_map(ip).collect())
+    }
+
+    /// What the file for `ip` holds; `None` if there is none.
+    pub(crate) fn content(&self, ip: IpAddr) -> Option<Content> {
+        match self.leases.read(&ip.to_string()) {
+            Ok(text) if text.trim_ascii().is_empty() => Some(Content::Empty),
+            Ok(text) => Some(Owner::parse(&text).map_or(Content::Foreign, Content::Of)),
+            Err(Errno::NOENT) => None,
+            Err(_) => Some(Content::Foreign),
+        }
+    }
+
+    /// Reads every lease file, and warns about what is none.
+    pub(crate) fn all(&self) -> Result<Vec<(IpAddr, Content)>> {
+        let mut all = Vec::new();
+        for name in self.leases.names()? {
+            match Name::of(&name) {
+                Name::Own => {}
+                Name::Foreign => tracing::warn!("{:?}: not a lease, passed over", self.leases.path().join(&name)),
+                Name::Address(ip) => {
+                    let Some(content) = self.content(ip) else { continue };
+                    if !matches!(content, Content::Of(_)) {
+                        tracing::warn!(
+                            "lease {:?}: {}, its address is not given to anybody until the file is removed",
+                            self.leases.path().join(&name),
+                            if content == Content::Empty { "empty" } else { "unreadable or not a lease" },
+                        );
+                    }
+                    all.push((ip, content));
+                }
+            }
+        }
+        all.sort_unstable_by_key(|&(ip, _)| ip);
+        Ok(all)
+    }
+
+    /// The leases of `owner`, and the owner as they name it: those of the reference's old kind are without interface.
+    pub(crate) fn find(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
+        if let Ok(index) = &self.index
+            && index.is_in_step_with(&self.leases)
+        {
+            if let Ok(found) = self.look_up(index, owner) {
+                return Ok(found);
+            }
+            tracing::warn!("lease index of {:?}: wrong, written anew", self.leases.path());
+        }
+        let known = self.rebuild()?;
+        let of = |owner: &Owner| known.get(&owner.key()).cloned().unwrap_or_default();
+        let old = owner.without_ifname();
+        Ok(match (of(owner), of(&old)) {
+            (ips, old_ips) if ips.is_empty() && !old_ips.is_empty() => (old, old_ips),
+            (ips, _) => (owner.clone(), ips),
+        })
+    }
+
+    /// The leases of `owner` by the hint, each compared with its file.
+    fn look_up(&self, index: &Index, owner: &Owner) -> Result<(Owner, Vec<IpAddr>), Unusable> {
+        for owner in [owner.clone(), owner.without_ifname()] {
+            let ips = index.get(&owner.key())?;
+            if ips.iter().any(|&ip| self.content(ip) != Some(Content::Of(owner.clone()))) {
+                return Err(Unusable);
+            }
+            if !ips.is_empty() {
+                return Ok((owner, ips));
+            }
+        }
+        Ok((owner.clone(), Vec::new()))
+    }
+
+    /// Reads every lease file and writes the hint from them.
+    fn rebuild(&self) -> Result<Known> {
+        let mut known: Known = HashMap::new();
+        for (ip, content) in self.all()? {
+            if let Content::Of(owner) = content {
+                known.entry(owner.key()).or_default().push(ip);
+            }
+        }
+        self.index(|index| index.replace(&known));
+        Ok(known)
+    }
+
+    /// Changes the hint so that it is in step again; failing that, it stays out of step and the next call finds it so.
+    fn index(&self, change: impl FnOnce(&Index) -> Result<()>) {
+        let Ok(index) = &self.index else { return };
+        match change(index) {
+            Ok(()) => index.mark(&self.leases),
+            Err(error) => tracing::warn!("lease index is out of step: {error}"),
+        }
+    }
+
+    /// The address that was leased last for range set `set`, where one was.
+    pub(crate) fn last(&self, set: usize) -> Option<IpAddr> {
+        let text = self.leases.read(&format!("last_reserved_ip.{set}")).ok()?;
+        str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    /// Leases all of `picks` to `owner`, who has `before` already, or none of them.
+    pub(crate) fn reserve(&self, owner: &Owner, before: &[IpAddr], picks: &[Pick]) -> Result<()> {
+        let index = self.index.as_ref().map_err(Clone::clone)?;
+        let content = owner.content();
+        for (done, pick) in picks.iter().enumerate() {
+            let name = pick.ip.to_string();
+            index.write_new(&self.leases, &name, &content).map_err(|errno| {
+                for undone in &picks[..done] {
+                    let removed = self.leases.remove(&undone.ip.to_string());
+                    removed.unwrap_or_else(|error| tracing::warn!("{error}"));
+                }
+                match errno {
+                    Errno::EXIST => Error::new(code::TRY_AGAIN, format!("address {name}: taken a moment ago"))
+                        .with_details("somebody writes leases without the lock; repeat the call"),
+                    errno => self.leases.failed("write lease", &name, errno),
+                }
+            })?;
+        }
+        for pick in picks {
+            self.note_last(pick);
+        }
+        let ips: Vec<_> = before.iter().copied().chain(picks.iter().map(|pick| pick.ip)).collect();
+        self.index(|index| index.put(&owner.key(), &ips));
+        Ok(())
+    }
+
+    /// Notes where the next search begins. No more than a wish: without it the search begins at the start.
+    fn note_last(&self, pick: &Pick) {
+        let name = format!("last_reserved_ip.{}", pick.set);
+        let written = self
+            .leases
+            .open_file(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o644)
+            .and_then(|file| folder::write_all(file.as_fd(), pick.ip.to_string().as_bytes()));
+        if let Err(errno) = written {
+            tracing::warn!("{}", self.leases.failed("write file", &name, errno));
+        }
+    }
+
+    /// Removes the leases of `owner`; all are attempted.
+    pub(crate) fn release(&self, owner: &Owner) -> Result<()> {
+        let (owner, ips) = self.find(owner)?;
+        if ips.is_empty() {
+            return Ok(());
+        }
+        // The leases first: a kill before the hint is changed leaves it out of step, never short of a lease.
+        joined(ips.iter().filter_map(|ip| self.leases.remove(&ip.to_string()).err()).collect())?;
+        self.index(|index| index.put(&owner.key(), &[]));
+        Ok(())
+    }
+
+    /// Removes the leases whose owner is not to be kept, and those that have none because they are empty.
+    pub(crate) fn collect(&self, keep: impl Fn(&Owner) -> bool) -> Result<()> {
+        let mut errors = Vec::new();
+        for (ip, content) in self.all()? {
+            let stays = match &content {
+                Content::Of(owner) => keep(owner),
+                Content::Empty => false,
+                Content::Foreign => true,
+            };
+            if !stays {
+                tracing::info!("address {ip}: given back, it was leased to {content:?}");
+                errors.extend(self.leases.remove(&ip.to_string()).err());
+            }
+        }
+        self.rebuild()?;
+        joined(errors)
+    }
+}
+
+/// All of `errors` as one: the first, with the others in its details.
+fn joined(errors: Vec<Error>) -> Result<()> {
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Ok(()) };
+    let rest = errors.map(|error| error.to_string());
+    let details: Vec<_> = Some(first.details).into_iter().chain(rest).filter(|text| !text.is_empty()).collect();
+    Err(Error { details: details.join("; "), ..first })
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
