@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use podwire_plugin::{
-    Context, Error, Label, Mac, Result, Undo, code, host_veth_name,
+    Attached, Context, Error, Label, Mac, Result, Undo, code, host_veth_name,
     net::{self, Errno, Kind, Link, LinkChange, LinkSpec, PortChange, Vlan, nft, write_sysctl},
 };
 
@@ -12,8 +12,8 @@ use crate::config::Config;
 /// How often an ADD starts over because the bridge vanished under it.
 const ATTEMPTS: u32 = 8;
 
-/// Makes the veth pair, and the bridge where it is missing. Returns the bridge, the node's end and the pod's name.
-pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<(Link, Link, String)> {
+/// Makes the veth pair, and the bridge where it is missing.
+pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let mac = cx.requested_mac(cx.conf.plugin.mac).unwrap_or_else(random_mac);
     for attempt in 1.. {
         let bridge = ensure(cx).await?;
@@ -24,7 +24,13 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<(Link, Link, Stri
                     nft::spoof::add(&port.name, mac, &cx.label.to_string())?;
                     cx.undo_by(Undo::SourceCheck);
                 }
-                return Ok((bridge, port, cx.env.ifname.clone()));
+                let pod = Link {
+                    index: port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?,
+                    name: cx.env.ifname.clone(),
+                    mac: Some(mac),
+                    ..Link::default()
+                };
+                return Ok(Attached { node: vec![bridge, port], pod });
             }
             // Another call's undoing or a GC has removed the bridge between our look and our port.
             Err(error) if error.is(Errno::EINVAL) && attempt < ATTEMPTS && is_gone(cx, &bridge).await? => {}

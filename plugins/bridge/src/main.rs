@@ -17,7 +17,7 @@ use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Context, Interface, Label, NetConf, PodSide, Result, Undo, anyhow, delete_pod_link,
+    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, delete_pod_link,
     host_veth_name, join,
     net::{Link, nft},
     run,
@@ -38,11 +38,8 @@ impl Attach for Bridge {
         config::validate(env, conf)
     }
 
-    async fn attach(cx: &mut Context<Config>) -> Result<Vec<Interface>> {
-        let (bridge, host, pod) = device::attach(cx).await?;
-        let on_node = |link: &Link| Interface { name: link.name.clone(), ..Interface::default() };
-        let in_pod = Interface { name: pod, sandbox: cx.env.netns.clone(), ..Interface::default() };
-        Ok(vec![on_node(&bridge), on_node(&host), in_pod])
+    async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
+        device::attach(cx).await
     }
 
     async fn addressed(cx: &mut Context<Config>, result: &mut AddResult) -> Result<()> {
@@ -62,8 +59,8 @@ impl Attach for Bridge {
         PodSide { up: !config.disable_container_interface, dad: config.enabledad }
     }
 
-    async fn settle(cx: &Context<Config>, interfaces: &[Interface]) -> Result<()> {
-        if let Some(port) = cx.host.link(&interfaces[1].name).await? {
+    async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<()> {
+        for port in attached.node.iter().skip(1) {
             cx.host.wait_for_port(port.index).await?;
         }
         Ok(())

@@ -50,7 +50,7 @@ impl Plugin for Loopback {
     }
 
     async fn del(cx: &mut Context<Config>) -> Result<()> {
-        let Some(pod) = cx.pod_if_any() else { return Ok(()) };
+        let Some(pod) = cx.pod_if_any()? else { return Ok(()) };
         if let Some(link) = pod.link(NAME).await? {
             pod.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }).await?;
         }

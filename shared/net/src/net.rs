@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NlasIterator,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -29,9 +29,18 @@ impl Net {
     /// # Errors
     /// If the namespace cannot be entered or the socket not opened.
     pub fn open(ns: Netns) -> Result<Self> {
+        Self::open_with(ns, || ()).map(|(net, ())| net)
+    }
+
+    /// As [`Self::open`], with other work to be done in the namespace on the same visit.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with<T: Send>(ns: Netns, work: impl FnOnce() -> T + Send) -> Result<(Self, T)> {
         let runtime = runtime::Handle::current();
         let connect = || {
             let _on = runtime.enter();
+            let worked = work();
             let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()?;
             // The end of a dump may be what says that it was interrupted.
             connection.set_forward_done(true);
@@ -39,12 +48,12 @@ impl Net {
             // The kernel's own words make the best error details; the request itself need not come back.
             socket.set_ext_ack(true)?;
             socket.set_cap_ack(true)?;
-            std::io::Result::Ok((connection, handle))
+            std::io::Result::Ok((connection, handle, worked))
         };
-        let (connection, handle) =
+        let (connection, handle, worked) =
             ns.run(connect)?.map_err(|error| Error::io(format!("netlink socket in {}", ns.name()), "open", &error))?;
         runtime.spawn(connection);
-        Ok(Self { handle, ns })
+        Ok((Self { handle, ns }, worked))
     }
 
     /// A connection in the namespace that `path` names.
@@ -86,9 +95,9 @@ impl Net {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> std::result::Result<Option<Vec<RouteNetlinkMessage>>, (Option<Errno>, String)> {
+        // What is asked for ends by itself; a change is acknowledged.
+        let end = if is_question(&message) { 0 } else { NLM_F_ACK };
         let mut message = NetlinkMessage::from(message);
-        // A dump ends by itself; anything else is acknowledged.
-        let end = if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
         message.header.flags = NLM_F_REQUEST | end | flags;
         let mut stream = self.handle.clone().request(message).map_err(|error| (None, error.to_string()))?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
@@ -105,6 +114,13 @@ impl Net {
         }
         Ok((!interrupted).then_some(answers))
     }
+}
+
+fn is_question(message: &RouteNetlinkMessage) -> bool {
+    matches!(
+        message,
+        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
+    )
 }
 
 /// The text of an extended acknowledgement: behind the 16 bytes of the request's header stand attributes, of which

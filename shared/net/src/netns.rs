@@ -24,6 +24,8 @@ use crate::{Error, Result};
 pub struct Netns {
     file: File,
     name: String,
+    /// It is the namespace that the process lives in, so that there is nothing to enter.
+    is_current: bool,
 }
 
 impl Netns {
@@ -33,6 +35,14 @@ impl Netns {
     /// If `/proc` is not mounted.
     pub fn current() -> Result<Self> {
         Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// The namespace of the calling thread, in a program whose threads are all in it: to work there is no visit.
+    ///
+    /// # Errors
+    /// If `/proc` is not mounted.
+    pub fn of_process() -> Result<Self> {
+        Ok(Self { is_current: true, ..Self::current()? })
     }
 
     /// The namespace that `path` names, such as `/run/netns/pod` or `/proc/PID/ns/net`.
@@ -50,7 +60,7 @@ impl Netns {
         if kind != NSFS_MAGIC {
             return Err(Error { words: "not a namespace".to_owned(), ..Error::new(&name, "open", Errno::EINVAL) });
         }
-        Ok(Self { file, name })
+        Ok(Self { file, name, is_current: false })
     }
 
     /// A new namespace, empty but for a loopback that is down. It lives as long as the handle, or what uses it.
@@ -67,6 +77,15 @@ impl Netns {
     /// A path that names the namespace for as long as the handle lives; good as `CNI_NETNS`.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
+    }
+
+    /// A second handle of the same namespace.
+    ///
+    /// # Errors
+    /// EMFILE where the process has too many files open.
+    pub fn try_clone(&self) -> Result<Self> {
+        let file = self.file.try_clone().map_err(|error| Error::io(&self.name, "duplicate", &error))?;
+        Ok(Self { file, name: self.name.clone(), is_current: self.is_current })
     }
 
     /// The name for messages.
@@ -91,6 +110,9 @@ impl Netns {
     /// # Errors
     /// EINVAL where the handle is no network namespace, EPERM without `CAP_SYS_ADMIN`.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        if self.is_current {
+            return Ok(work());
+        }
         scoped(&self.name, || {
             setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new(&self.name, "enter", errno))?;
             Ok(work())

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
@@ -29,13 +29,14 @@ const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 const IPV6_METRIC: u32 = 1024;
 
 impl Net {
-    /// Adds a route by the link with this index.
+    /// Adds a route by the link with this index; one to the same destination by another next hop comes behind it, as a
+    /// pod with two networks may have.
     ///
     /// # Errors
-    /// EEXIST where there is one to the same destination, ENETUNREACH where the next hop is on no network of the link.
+    /// EEXIST where there is the same, ENETUNREACH where the next hop is on no network of the link.
     pub async fn add_route(&self, index: u32, route: &Route) -> Result<()> {
         let message = RouteNetlinkMessage::NewRoute(message(index, route));
-        self.request(|| name(route), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
+        self.request(|| name(route), "add", message, NLM_F_CREATE).await.map(drop)
     }
 
     /// Removes a route. One that is not there is no error: `false`.

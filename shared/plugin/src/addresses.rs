@@ -18,11 +18,9 @@ impl<C> Context<C> {
     /// # Errors
     /// Of the kernel.
     pub(crate) async fn configure(&self, link: &Link, result: &AddResult, dad: bool) -> Result<()> {
-        let pod = self.pod()?;
-        if !result.ips.is_empty() {
-            let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
-            pod.ns().run(|| set_up_sysctls(&link.name, has_ipv6, dad))??;
-        }
+        let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
+        let prepare = || if result.ips.is_empty() { Ok(()) } else { set_up_sysctls(&link.name, has_ipv6, dad) };
+        let pod = self.pod_after(prepare)?;
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         let routes = completed(&result.routes, result);
         let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));

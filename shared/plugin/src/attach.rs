@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
+use futures_util::future::{join as join2, try_join_all};
 use podwire_net::{Link, Net};
 use podwire_spec::{AddResult, Command, Env, Error, Interface, NetConf};
 use serde::de::DeserializeOwned;
@@ -25,9 +26,8 @@ pub trait Attach: Sized {
         Ok(())
     }
 
-    /// Makes the device, with `CNI_IFNAME` in the pod, still down. Returns every interface made or used, the node's
-    /// side first, the pod's last.
-    async fn attach(cx: &mut Context<Self::Config>) -> Result<Vec<Interface>>;
+    /// Makes the device, with `CNI_IFNAME` in the pod, still down.
+    async fn attach(cx: &mut Context<Self::Config>) -> Result<Attached>;
 
     /// Completes the result once the addresses are known, and configures the node's side for them; the pod's link is
     /// still down.
@@ -42,7 +42,7 @@ pub trait Attach: Sized {
     }
 
     /// Waits until the device passes packets.
-    async fn settle(_cx: &Context<Self::Config>, _interfaces: &[Interface]) -> Result<()> {
+    async fn settle(_cx: &Context<Self::Config>, _attached: &Attached) -> Result<()> {
         Ok(())
     }
 
@@ -61,6 +61,15 @@ pub trait Attach: Sized {
 
     /// STATUS: could an ADD be served?
     async fn ready(cx: &Context<Self::Config>) -> Result<()>;
+}
+
+/// The links of an attachment.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Those of the node that were made or are used.
+    pub node: Vec<Link>,
+    /// The pod's; of it only index, name and MAC address must be known.
+    pub pod: Link,
 }
 
 /// What happens to the pod's link.
@@ -83,7 +92,7 @@ impl Default for PodSide {
 /// # Errors
 /// Of the kernel.
 pub async fn delete_pod_link<C>(cx: &Context<C>) -> Result<()> {
-    if let Some(pod) = cx.pod_if_any() {
+    if let Some(pod) = cx.pod_if_any()? {
         pod.delete_link(&cx.env.ifname).await?;
     }
     Ok(())
@@ -98,25 +107,23 @@ impl<T: Attach> Plugin for T {
     }
 
     async fn add(cx: &mut Context<T::Config>) -> Result<AddResult> {
-        let interfaces = T::attach(cx).await?;
+        let attached = T::attach(cx).await?;
         let mut result = cx.delegate_add().await?;
-        let pods = interfaces.len() - 1;
-        result.interfaces = interfaces;
-        result.ips.iter_mut().for_each(|ip| ip.interface = Some(pods));
+        result.interfaces = interfaces(cx, &attached);
+        result.ips.iter_mut().for_each(|ip| ip.interface = Some(attached.node.len()));
         if !cx.conf.dns.is_empty() {
             result.dns = cx.conf.dns.clone();
         }
         T::addressed(cx, &mut result).await?;
         let side = T::pod_side(&cx.conf.plugin);
         if side.up {
-            let link = pod_link(cx).await?;
-            cx.configure(&link, &result, side.dad).await?;
-            T::settle(cx, &result.interfaces).await?;
+            cx.configure(&attached.pod, &result, side.dad).await?;
+            T::settle(cx, &attached).await?;
             if !result.ips.is_empty() {
-                cx.announce(&link).await?;
+                cx.announce(&attached.pod).await?;
             }
         }
-        read_back(cx, &mut result.interfaces).await?;
+        result.interfaces = interfaces(cx, &read_back(cx, attached).await?);
         Ok(result)
     }
 
@@ -198,15 +205,28 @@ fn compare(link: &Link, made: &Interface) -> Result<()> {
     }
 }
 
-/// Reports MAC and MTU as they are after the last change: another program may have rewritten them meanwhile, as udev
-/// does.
-async fn read_back<C>(cx: &Context<C>, interfaces: &mut [Interface]) -> Result<()> {
-    for interface in interfaces {
-        let net: &Net = if interface.sandbox.is_empty() { &cx.host } else { cx.pod()? };
-        let link = net.link(&interface.name).await?;
-        let link = link.ok_or_else(|| Error::differs(format!("link {:?}", interface.name), "to be there", "none"))?;
-        interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        interface.mtu = Some(link.mtu);
-    }
-    Ok(())
+/// The links as the result lists them, the node's side first.
+fn interfaces<C>(cx: &Context<C>, attached: &Attached) -> Vec<Interface> {
+    let interface = |link: &Link, sandbox: &str| Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        sandbox: sandbox.to_owned(),
+    };
+    let node = attached.node.iter().map(|link| interface(link, ""));
+    node.chain([interface(&attached.pod, &cx.env.netns)]).collect()
+}
+
+/// The links as they are after the last change: another program may have rewritten a MAC address meanwhile, as udev
+/// does, and a bridge's MTU follows its ports.
+async fn read_back<C>(cx: &Context<C>, attached: Attached) -> Result<Attached> {
+    let again = async |net: &Net, link: &Link| {
+        let now = net.link_at(link.index).await?;
+        let gone = || Error::differs(format!("link {:?}", link.name), "to be there", "none");
+        Ok::<_, anyhow::Error>(now.ok_or_else(gone)?)
+    };
+    let pod = cx.pod()?;
+    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link)));
+    let (node, pod) = join2(node, again(pod, &attached.pod)).await;
+    Ok(Attached { node: node?, pod: pod? })
 }

@@ -1,6 +1,6 @@
 //! What a plugin works with during one call.
 
-use std::{collections::HashSet, path::Path};
+use std::{cell::OnceCell, collections::HashSet, path::Path};
 
 use podwire_net::{Link, LinkSpec, Net, Netns};
 use podwire_spec::{Command, Env, Mac, NetConf};
@@ -16,7 +16,8 @@ pub struct Context<C> {
     pub conf: NetConf<C>,
     /// The node's namespace.
     pub host: Net,
-    pod: Option<Net>,
+    pod_ns: Option<Netns>,
+    pod: OnceCell<Net>,
     /// Whose everything is that this call makes.
     pub label: Label,
     pub(crate) delegate: Option<Delegate>,
@@ -29,7 +30,7 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 3 where ADD or CHECK names a namespace that is not there, code 4 where it is the plugin's own.
     pub(crate) fn open(env: Env, conf: NetConf<C>) -> Result<Self> {
-        let own = Netns::current()?;
+        let own = Netns::of_process()?;
         let pod = match (env.netns.as_str(), Netns::open(Path::new(&env.netns))) {
             ("", _) => None,
             (_, Ok(pod)) => Some(pod),
@@ -63,7 +64,8 @@ impl<C> Context<C> {
         let label = Label::new(&conf.name, &env.container_id, &env.ifname);
         Ok(Self {
             host: Net::open(own)?,
-            pod: pod.map(Net::open).transpose()?,
+            pod_ns: pod,
+            pod: OnceCell::new(),
             env,
             conf,
             label,
@@ -72,19 +74,44 @@ impl<C> Context<C> {
         })
     }
 
-    /// The pod's namespace.
+    /// The pod's namespace, for a message that makes a link in it.
     ///
     /// # Errors
     /// Code 3 where there is none, which only DEL may meet.
-    pub fn pod(&self) -> Result<&Net> {
-        self.pod.as_ref().ok_or_else(|| {
+    pub fn pod_ns(&self) -> Result<&Netns> {
+        self.pod_ns.as_ref().ok_or_else(|| {
             Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {:?}: not there", self.env.netns)).into()
         })
     }
 
-    /// The pod's namespace, if it still is there.
-    pub fn pod_if_any(&self) -> Option<&Net> {
-        self.pod.as_ref()
+    /// A connection in the pod's namespace; opened when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`Self::pod_ns`].
+    pub fn pod(&self) -> Result<&Net> {
+        self.pod_after(|| Ok(()))
+    }
+
+    /// As [`Self::pod`], after `work` was done in the pod's namespace: on one visit where there was none before.
+    ///
+    /// # Errors
+    /// As [`Self::pod_ns`], and those of `work`.
+    pub(crate) fn pod_after(&self, work: impl FnOnce() -> podwire_net::Result<()> + Send) -> Result<&Net> {
+        if let Some(pod) = self.pod.get() {
+            pod.ns().run(work)??;
+            return Ok(pod);
+        }
+        let (pod, worked) = Net::open_with(self.pod_ns()?.try_clone()?, work)?;
+        worked?;
+        Ok(self.pod.get_or_init(|| pod))
+    }
+
+    /// A connection in the pod's namespace, if that still is there.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn pod_if_any(&self) -> Result<Option<&Net>> {
+        if self.pod_ns.is_some() { self.pod().map(Some) } else { Ok(None) }
     }
 
     /// The MAC address that somebody asks for, in the order of the conventions, else `option`.

@@ -123,47 +123,58 @@ pub fn list() -> Result<Vec<(IpAddr, String)>> {
 
 /// What is missing of the skeleton for these addresses.
 fn missing(addresses: &[Cidr]) -> Result<Vec<Op>> {
-    let mut ops = Vec::new();
-    if !transaction::has_chain(FAMILY, BASE_CHAIN)? {
-        ops.extend([Op::add_table(), Op::add_base_chain(BASE_CHAIN, "nat", InetHookNumber::PostRouting, PRIORITY)]);
-        for layout in [V4, V6] {
-            ops.push(Op::add_set(layout.set, layout.key_type, layout.len, true));
-            ops.push(Op::add_rule(
-                BASE_CHAIN,
-                vec![
-                    meta(MetaKey::Nfproto, Register::Reg1),
-                    equals(&[layout.nfproto]),
-                    payload(Base::Network, layout.source, layout.len, Register::Reg1),
-                    lookup(layout.set, Register::Reg1, true),
-                ],
-            ));
-        }
-    }
     let mut networks: Vec<_> = addresses.iter().map(|address| address.network()).collect();
     networks.sort_unstable();
     networks.dedup();
+    let mut ops = Vec::new();
     for network in networks {
-        let chain = chain_of(network);
-        if ops.is_empty() && transaction::has_chain(FAMILY, &chain)? {
-            continue;
+        if !transaction::has_chain(FAMILY, &chain_of(network))? {
+            ops.extend(network_chain(network));
         }
-        ops.push(Op::add_chain(&chain));
-        let layout = layout(network.ip());
-        let stays = |bytes: &[u8], bits: &[u8]| -> Vec<Expression> {
+    }
+    // Where one of the chains is there the base is too.
+    if !ops.is_empty() && !transaction::has_chain(FAMILY, BASE_CHAIN)? {
+        ops.splice(0..0, skeleton());
+    }
+    Ok(ops)
+}
+
+fn skeleton() -> Vec<Op> {
+    let mut ops = vec![Op::add_table(), Op::add_base_chain(BASE_CHAIN, "nat", InetHookNumber::PostRouting, PRIORITY)];
+    for layout in [V4, V6] {
+        ops.push(Op::add_set(layout.set, layout.key_type, layout.len, true));
+        ops.push(Op::add_rule(
+            BASE_CHAIN,
             vec![
                 meta(MetaKey::Nfproto, Register::Reg1),
                 equals(&[layout.nfproto]),
-                payload(Base::Network, layout.destination, layout.len, Register::Reg1),
-                mask(bits),
-                equals(bytes),
-                verdict(Verdict::Return),
-            ]
-        };
-        ops.push(Op::add_rule(&chain, stays(&octets(network.ip()), &octets(network.0.mask()))));
-        ops.push(Op::add_rule(&chain, stays(layout.multicast.0, layout.multicast.1)));
-        ops.push(Op::add_rule(&chain, vec![masquerade()]));
+                payload(Base::Network, layout.source, layout.len, Register::Reg1),
+                lookup(layout.set, Register::Reg1, true),
+            ],
+        ));
     }
-    Ok(ops)
+    ops
+}
+
+fn network_chain(network: Cidr) -> Vec<Op> {
+    let chain = chain_of(network);
+    let layout = layout(network.ip());
+    let stays = |bytes: &[u8], bits: &[u8]| -> Vec<Expression> {
+        vec![
+            meta(MetaKey::Nfproto, Register::Reg1),
+            equals(&[layout.nfproto]),
+            payload(Base::Network, layout.destination, layout.len, Register::Reg1),
+            mask(bits),
+            equals(bytes),
+            verdict(Verdict::Return),
+        ]
+    };
+    vec![
+        Op::add_chain(&chain),
+        Op::add_rule(&chain, stays(&octets(network.ip()), &octets(network.0.mask()))),
+        Op::add_rule(&chain, stays(layout.multicast.0, layout.multicast.1)),
+        Op::add_rule(&chain, vec![masquerade()]),
+    ]
 }
 
 /// The chain for what leaves a network. The nft tool takes no colon in a name.

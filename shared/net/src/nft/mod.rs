@@ -25,28 +25,31 @@ pub const TABLE: &str = "podwire";
 /// How often a transaction is tried again when another process changed the same objects.
 const ATTEMPTS: u32 = 32;
 
-/// Adds elements that may meet a missing skeleton, or a dead attachment's element with the same key.
-///
-/// `skeleton` says what is missing now, as operations; it is asked only after the kernel said that something is.
-fn add_elements(set_up: impl Fn() -> Result<Vec<Op>>, family: Family, elements: &[(String, Element)]) -> Result<()> {
+/// Adds elements, and first what `missing` says is missing of the skeleton. To look costs microseconds; a transaction
+/// that fails, and one that takes anything away, costs the kernel a grace period of RCU, some 10 ms.
+fn add_elements(missing: impl Fn() -> Result<Vec<Op>>, family: Family, elements: &[(String, Element)]) -> Result<()> {
     let adds: Vec<Op> = elements.iter().map(|(set, element)| Op::add_element(set, element)).collect();
-    let mut before = Vec::new();
-    for _ in 0..ATTEMPTS {
+    let mut before = missing()?;
+    for attempt in 1.. {
         let error = match Transaction::new(family, before.iter().chain(&adds)).commit() {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         before = match error.errno {
-            Some(Errno::ENOENT) => set_up()?,
-            // The address plugin says that the address is ours: whoever has the element is gone without a DEL.
-            // Or another process made the skeleton a moment ago: then nothing is stale, and the elements go alone.
-            Some(Errno::EEXIST | Errno::EBUSY) => stale(family, elements)?,
+            _ if attempt == ATTEMPTS => return Err(error),
+            // Another process made or removed the same chains a moment ago; or an element has our key. The address
+            // plugin says that the address is ours: whoever has its element is gone without a DEL.
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY) => {
+                let mut ops = missing()?;
+                ops.extend(stale(family, elements)?);
+                ops
+            }
             // The generation changed under us.
             Some(Errno::EAGAIN | Errno::EINTR) => before,
             _ => return Err(error),
         };
     }
-    Transaction::new(family, before.iter().chain(&adds)).commit()
+    Ok(())
 }
 
 /// Operations that delete the elements that have the keys of `elements`.
