@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::{bench, demo};
 use crate::lab::become_root;
 use crate::runner::{self, Feature, OneArgs, Options};
 use crate::topics::TOPICS;
@@ -29,6 +30,16 @@ enum Command {
     Summary {
         /// The files
         files: Vec<PathBuf>,
+    },
+    /// Show a plugin at work, step by step
+    Demo(demo::Options),
+    /// Measure ADD and DEL beside the reference plugins
+    Bench(bench::Options),
+    /// Run a plugin and print its peak resident memory
+    #[command(hide = true)]
+    BenchResident {
+        /// The plugin
+        plugin: PathBuf,
     },
     /// Run one test in a sandbox
     #[command(hide = true)]
@@ -80,6 +91,19 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Summary { files } => runner::summarise(&files),
+        Command::Bench(options) => {
+            if !options.inside {
+                become_root()?;
+            }
+            runner::in_sandbox(options.inside, || bench::run(&options))
+        }
+        Command::Demo(options) => {
+            if !options.inside {
+                become_root()?;
+            }
+            runner::in_sandbox(options.inside, || demo::run(&options))
+        }
+        Command::BenchResident { plugin } => bench::resident(&plugin),
         Command::One(args) => runner::run_one(&args),
         Command::Inner(args) => runner::run_inner(&args),
         Command::Probe { inside } => runner::probe(inside),

@@ -3,17 +3,25 @@
 //! - [`lab`]: nodes, pods, switches, cables.
 //! - [`packets`]: ping, capture, injection, sockets inside a namespace.
 //! - [`cni`]: a call of a plugin and what came back.
+//! - [`conflist`]: a configuration list, called as a runtime calls it.
 //! - [`runner`]: registers, schedules and reports the tests; starts the guest kernel.
 //! - [`topics`]: the tests.
+//! - [`runtimes`]: the tests with real container runtimes.
+//! - [`bench`]: times beside the reference plugins.
+//! - [`demo`]: what a plugin does, step by step, for a person.
 #![allow(
     clippy::missing_errors_doc,
     reason = "every function of the lab fails with an anyhow error that ends the test and says all there is"
 )]
 
+pub mod bench;
 pub mod cli;
 pub mod cni;
+pub mod conflist;
+pub mod demo;
 pub mod lab;
 pub mod packets;
 pub mod runner;
+pub mod runtimes;
 mod sys;
 pub mod topics;

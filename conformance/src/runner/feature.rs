@@ -85,7 +85,7 @@ impl Feature {
 /// Where cnitool is, if it is anywhere.
 pub fn cnitool() -> Option<std::path::PathBuf> {
     let here = std::env::current_exe().ok()?;
-    let in_target = here.ancestors().map(|directory| directory.join("tools/cnitool"));
+    let in_target = here.ancestors().map(|directory| directory.join("tools/bin/cnitool"));
     let in_path = std::env::var_os("PATH")?;
     let in_path: Vec<_> = std::env::split_paths(&in_path).map(|directory| directory.join("cnitool")).collect();
     in_target.chain(in_path).find(|path| path.is_file())

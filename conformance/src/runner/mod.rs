@@ -25,6 +25,7 @@ pub use feature::Feature;
 pub use guest::{guest_init, guest_run};
 pub use one::{OneArgs, probe, run_inner, run_one};
 pub use report::summarise;
+pub use sandbox::in_sandbox;
 pub use schedule::run;
 pub use feature::cnitool;
 

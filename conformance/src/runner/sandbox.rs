@@ -2,7 +2,7 @@
 //! machine and nothing it starts can outlive it.
 
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
@@ -16,6 +16,18 @@ pub(super) fn start(args: &[&str]) -> Result<ExitStatus> {
     let mut command = Command::new("/proc/self/exe");
     sys::die_with_parent(&mut command).args(args);
     command.status().context("sandbox: start")
+}
+
+/// Runs `work` in a sandbox: starts the same command line again there, with `--inside` added to it.
+pub fn in_sandbox(inside: bool, work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+    if inside {
+        enter()?;
+        return work();
+    }
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    args.push("--inside".to_owned());
+    let status = start(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the first process does: its own `/proc`, and empty directories over those where the machine keeps state.

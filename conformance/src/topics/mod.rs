@@ -23,6 +23,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
     Topic { name: "scale", tests: &[scale::TESTS] },
+    crate::runtimes::TOPIC,
 ];
 
 /// The test of that name with its topic's.

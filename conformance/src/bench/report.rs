@@ -1,0 +1,188 @@
+//! The table for people and the figures for programs.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::stats::Series;
+
+/// The same of ours and of the reference.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Pair<T> {
+    pub(super) ours: T,
+    pub(super) reference: T,
+}
+
+/// A kind of call and its times, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    title: String,
+    median_ms: Pair<f64>,
+    /// Absent where there is one time only.
+    p95_ms: Option<Pair<f64>>,
+    /// How many times faster ours is, by medians.
+    ratio: f64,
+    /// The ratio that the project promises, where it promises one.
+    at_least: Option<f64>,
+}
+
+impl Row {
+    pub(super) fn times(title: &str, times: &Pair<Series>) -> Self {
+        let median_ms = Pair { ours: times.ours.median(), reference: times.reference.median() };
+        Self {
+            title: title.to_owned(),
+            ratio: median_ms.reference / median_ms.ours,
+            median_ms,
+            p95_ms: Some(Pair { ours: times.ours.p95(), reference: times.reference.p95() }),
+            at_least: None,
+        }
+    }
+
+    /// With a promised ratio.
+    pub(super) fn at_least(mut self, ratio: f64) -> Self {
+        self.at_least = Some(ratio);
+        self
+    }
+
+    /// Measured once: there is no percentile.
+    pub(super) fn once(mut self) -> Self {
+        self.p95_ms = None;
+        self
+    }
+
+    fn missed(&self) -> Option<String> {
+        let bar = self.at_least.filter(|bar| self.ratio < *bar)?;
+        Some(format!("{}: {:.1} times faster, {bar} promised", self.title, self.ratio))
+    }
+}
+
+/// A number that is to stay below a limit.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Bar {
+    pub(super) title: String,
+    ours: u64,
+    /// 0 where it was not measured.
+    reference: u64,
+    below: u64,
+}
+
+impl Bar {
+    pub(super) fn below(title: &str, both: &Pair<u64>, below: u64) -> Self {
+        Self { title: title.to_owned(), ours: both.ours, reference: both.reference, below }
+    }
+
+    fn missed(&self) -> Option<String> {
+        (self.ours >= self.below).then(|| format!("{}: {}, less than {} promised", self.title, self.ours, self.below))
+    }
+}
+
+/// What was measured with, and on what.
+#[derive(Clone, Debug, Serialize)]
+struct Machine {
+    kernel: String,
+    processor: String,
+    processors: usize,
+    podwire: &'static str,
+    reference: String,
+}
+
+/// Everything that a run found out.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    machine: Machine,
+    pub(super) rows: Vec<Row>,
+    pub(super) bars: Vec<Bar>,
+}
+
+impl Report {
+    pub(super) fn new(reference: &Path) -> Result<Self> {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
+        let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let machine = Machine {
+            kernel,
+            processor: processor.map_or("unknown", |(_, name)| name).to_owned(),
+            processors: std::thread::available_parallelism()?.get(),
+            podwire: env!("CARGO_PKG_VERSION"),
+            reference: version_of(reference),
+        };
+        Ok(Self { machine, rows: Vec::new(), bars: Vec::new() })
+    }
+
+    /// What misses its promise, a line each.
+    pub(super) fn missed(&self) -> Vec<String> {
+        let rows = self.rows.iter().filter_map(Row::missed);
+        rows.chain(self.bars.iter().filter_map(Bar::missed)).collect()
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, json + "\n").with_context(|| format!("figures \"{}\": not written", path.display()))
+    }
+}
+
+/// What the package manager or, where it knows nothing, the plugin itself says of the reference's version.
+fn version_of(directory: &Path) -> String {
+    let package =
+        Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "containernetworking-plugins"]).output();
+    match package {
+        Ok(output) if output.status.success() && directory == Path::new("/usr/lib/cni") => {
+            format!("containernetworking-plugins {}", String::from_utf8_lossy(&output.stdout))
+        }
+        _ => directory.display().to_string(),
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Machine { kernel, processor, processors, podwire, reference } = &self.machine;
+        writeln!(f, "\npodwire {podwire} and {reference}\nLinux {kernel} on {processors} x {processor}\n")?;
+        writeln!(f, "{}", self.times())?;
+        writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
+        writeln!(f, "{}", self.numbers())
+    }
+}
+
+impl Report {
+    fn times(&self) -> Table {
+        let header = ["", "ours, median", "p95", "reference, median", "p95", "ratio", "promised"];
+        let mut table = table(&header);
+        for row in &self.rows {
+            let p95 =
+                |of: fn(&Pair<f64>) -> f64| row.p95_ms.as_ref().map_or(String::new(), |p95| format!("{:.1}", of(p95)));
+            table.add_row([
+                row.title.clone(),
+                format!("{:.1}", row.median_ms.ours),
+                p95(|both| both.ours),
+                format!("{:.1}", row.median_ms.reference),
+                p95(|both| both.reference),
+                format!("{:.1}", row.ratio),
+                row.at_least.map_or(String::new(), |bar| format!("{bar:.1}")),
+            ]);
+        }
+        table
+    }
+
+    fn numbers(&self) -> Table {
+        let mut table = table(&["", "ours", "reference", "less than"]);
+        for bar in &self.bars {
+            let reference = if bar.reference == 0 { String::new() } else { bar.reference.to_string() };
+            table.add_row([bar.title.clone(), bar.ours.to_string(), reference, bar.below.to_string()]);
+        }
+        table
+    }
+}
+
+/// A table whose first column is text and whose others are numbers.
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.to_vec());
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

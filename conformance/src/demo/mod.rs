@@ -1,0 +1,62 @@
+//! A plugin at work, step by step, for a person: what is asked, what comes back, what is on the node then, what reaches
+//! what, and that nothing is left in the end. Everything happens in namespaces that end with the program.
+
+mod bridge;
+mod drawing;
+mod screen;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use screen::Screen;
+
+/// What `demo` was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The plugin to show
+    #[arg(default_value = "bridge")]
+    plugin: String,
+    /// Directory of the plugins
+    #[arg(long, value_name = "DIR")]
+    cni_path: PathBuf,
+    /// In the sandbox already
+    #[arg(long, hide = true)]
+    pub inside: bool,
+}
+
+/// A demonstration of one plugin. A new one is a file beside this and a line in [`DEMOS`].
+struct Demo {
+    plugin: &'static str,
+    title: &'static str,
+    run: fn(&Stage<'_>) -> Result<()>,
+}
+
+const DEMOS: &[Demo] = &[Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run }];
+
+/// What a demonstration works with.
+struct Stage<'a> {
+    screen: Screen,
+    cni_path: &'a Path,
+    /// A directory of its own, emptied afterwards.
+    directory: &'a Path,
+}
+
+/// Shows one plugin.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let known: Vec<_> = DEMOS.iter().map(|demo| demo.plugin).collect();
+    let demo = DEMOS.iter().find(|demo| demo.plugin == options.plugin);
+    let demo =
+        demo.with_context(|| format!("demo \"{}\": there is none; there is {}", options.plugin, known.join(", ")))?;
+    let directory = tempfile::Builder::new().prefix("podwire-demo-").tempdir()?;
+    let stage = Stage { screen: Screen::new(), cni_path: &options.cni_path, directory: directory.path() };
+
+    let start = Instant::now();
+    stage.screen.title(&format!("podwire {}: {}", env!("CARGO_PKG_VERSION"), demo.title));
+    stage.screen.say("In network namespaces of its own: nothing on this machine is changed.");
+    (demo.run)(&stage)?;
+    stage.screen.title(&format!("done in {:.1} s", start.elapsed().as_secs_f64()));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,153 @@
+//! The example networks, as an admin would install them: each attaches pods, is checked and leaves nothing.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::conflist::{List, Member};
+use crate::packets::{isolated, reaches};
+use crate::runner::{Case, Feature, Test};
+use crate::test;
+
+/// The text of an example; built in, so that the program needs no source tree where it runs.
+macro_rules! example {
+    ($name:literal) => {
+        include_str!(concat!("../../../deploy/examples/", $name, ".conflist"))
+    };
+}
+
+/// The network of the demo.
+pub(crate) const BRIDGE: &str = example!("bridge");
+
+/// Tests with the example networks.
+pub(super) const TESTS: &[Test] = &[
+    test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
+    test!(example_bridge, "bridge.conflist: pods behind the node's address").needs(&[Feature::NftInet]).ours(),
+    test!(example_dual_stack, "dual-stack.conflist: the same with IPv6").needs(&[Feature::NftInet]).ours(),
+    test!(example_isolated, "isolated.conflist: tenants who reach the gateway but not each other")
+        .needs(&[Feature::NftInet, Feature::NftBridge])
+        .ours(),
+    test!(example_kubernetes, "kubernetes.conflist: a node's pod network").needs(&[Feature::NftInet]).ours(),
+    test!(example_layer2, "layer2.conflist: a bridge and no addresses").ours(),
+    test!(example_static, "static.conflist: addresses that are written down").ours(),
+    test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
+    test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
+];
+
+/// How the pods of an example get on with each other.
+#[derive(Clone, Copy, PartialEq)]
+enum Pods {
+    /// Two that reach each other.
+    Meet,
+    /// Two that do not, although each reaches the gateway.
+    Apart,
+    /// Only one can be had.
+    One,
+}
+
+fn example_backend(case: &Case) -> Result<()> {
+    run(case, example!("backend"), Pods::Meet)
+}
+
+fn example_bridge(case: &Case) -> Result<()> {
+    run(case, BRIDGE, Pods::Meet)
+}
+
+fn example_dual_stack(case: &Case) -> Result<()> {
+    run(case, example!("dual-stack"), Pods::Meet)
+}
+
+fn example_isolated(case: &Case) -> Result<()> {
+    run(case, example!("isolated"), Pods::Apart)
+}
+
+fn example_kubernetes(case: &Case) -> Result<()> {
+    run(case, example!("kubernetes"), Pods::Meet)
+}
+
+fn example_layer2(case: &Case) -> Result<()> {
+    run(case, example!("layer2"), Pods::Meet)
+}
+
+fn example_static(case: &Case) -> Result<()> {
+    run(case, example!("static"), Pods::One)
+}
+
+fn example_trunk(case: &Case) -> Result<()> {
+    run(case, example!("trunk"), Pods::Meet)
+}
+
+fn example_vlan(case: &Case) -> Result<()> {
+    run(case, example!("vlan"), Pods::Meet)
+}
+
+fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
+    let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
+    let node = case.node("node")?;
+    let names: &[&str] = if pods == Pods::One { &["web"] } else { &["web", "db"] };
+    let spaces = names.iter().map(|name| case.pod(name)).collect::<Result<Vec<_>>>()?;
+    let members: Vec<_> = spaces.iter().map(|pod| Member { node: &node, pod, args: String::new() }).collect();
+
+    let mut results = Vec::new();
+    for member in &members {
+        results.push(list.add(member)?.result);
+    }
+    for (member, result) in members.iter().zip(&results) {
+        list.check(member, result)?;
+        if has_gateway(&list) {
+            for gateway in addresses(result, "gateway") {
+                reaches(member.pod, gateway).context("the gateway")?;
+            }
+        }
+    }
+    if let [web, _db] = spaces.as_slice() {
+        for ip in addresses(&results[1], "address") {
+            if pods == Pods::Meet {
+                reaches(web, ip)?;
+            } else {
+                isolated(web, ip)?;
+            }
+        }
+    }
+    for (member, result) in members.iter().zip(&results) {
+        list.del(member, result)?;
+        list.del(member, result).context("the second time")?;
+        ensure!(member.pod.find("eth0")?.is_none(), "pod \"{}\" still has its link", member.pod.name);
+    }
+    let bridge = list.first()["bridge"].as_str().unwrap_or_default();
+    ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    let leases = case.lease_names(list.name())?;
+    ensure!(leases.is_empty(), "leases left: {leases:?}");
+    Ok(())
+}
+
+/// Does the bridge have the gateway's address? Without it the gateway is somebody else's.
+fn has_gateway(list: &List) -> bool {
+    ["isGateway", "isDefaultGateway"].iter().any(|option| list.first()[option] == true)
+}
+
+/// The `ips` of a result, either their addresses without prefix length or their gateways.
+fn addresses(result: &Value, key: &str) -> Vec<IpAddr> {
+    let ips = result["ips"].as_array().into_iter().flatten();
+    ips.filter_map(|ip| ip[key].as_str()?.split('/').next()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TESTS;
+
+    #[test]
+    fn every_example_has_a_test() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples");
+        let mut tested = 0;
+        for entry in std::fs::read_dir(directory).expect("the examples are there") {
+            let name = entry.expect("the examples can be listed").file_name().into_string().expect("names are text");
+            let Some(stem) = name.strip_suffix(".conflist") else { continue };
+            let test = format!("example_{}", stem.replace('-', "_"));
+            assert!(TESTS.iter().any(|t| t.name == test), "{name}: no test {test}");
+            tested += 1;
+        }
+        assert_eq!(tested, TESTS.len(), "a test without its example");
+    }
+}
