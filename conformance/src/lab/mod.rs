@@ -10,6 +10,7 @@ mod user;
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_route::link::{InfoData, InfoVeth};
@@ -58,7 +59,7 @@ impl Space {
         self.ns
             .run(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_io()
+                    .enable_all()
                     .build()?;
                 runtime.block_on(async {
                     let (connection, handle, _) = rtnetlink::new_connection()?;
@@ -116,6 +117,11 @@ impl Space {
         Ok(ips)
     }
 
+    /// Waits until there is an address that `wanted` accepts; false if none comes within `limit`.
+    pub fn await_address(&self, limit: Duration, wanted: impl Fn(&Address) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_address(wanted, limit).await)
+    }
+
     /// Every unicast route but those of table `local`.
     pub fn routes(&self) -> Result<Vec<Route>> {
         self.netlink(async |handle| see::routes(&handle).await)
@@ -162,6 +168,14 @@ impl Space {
         self.netlink(async |handle| {
             let request = handle.link().set(message).execute();
             request.await.with_context(|| format!("link {name:?}: set"))
+        })
+    }
+
+    /// Changes a port of a bridge.
+    pub fn set_port(&self, name: &str, message: netlink_packet_route::link::LinkMessage) -> Result<()> {
+        self.netlink(async |handle| {
+            let request = handle.link().set_port(message).execute();
+            request.await.with_context(|| format!("port {name:?}: set"))
         })
     }
 
@@ -301,7 +315,17 @@ pub fn cable(a: &Space, a_name: &str, b: &Space, b_name: &str) -> Result<()> {
         .build();
     a.add(a_name, message)?;
     a.up(a_name)?;
-    b.up(b_name)
+    b.up(b_name)?;
+    // The kernel's link watch may take a second; until then frames vanish.
+    for (space, name) in [(a, a_name), (b, b_name)] {
+        let running = space.netlink(async |_| {
+            see::await_link(|link| link.name == name && link.running, Duration::from_secs(5)).await
+        })?;
+        if !running {
+            bail!("link {name:?} in {:?}: up, and not running after 5 s", space.name);
+        }
+    }
+    Ok(())
 }
 
 fn split(cidr: &str) -> Result<(IpAddr, u8)> {

@@ -2,17 +2,19 @@
 //! plugins, so that a mistake of theirs cannot hide itself.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::TryStreamExt;
-use netlink_packet_route::AddressFamily;
+use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, Prop,
+    LinkFlags, LinkInfo, LinkMessage, Prop, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 /// A link as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Carrier is there and the kernel has started the queue: what is sent is sent.
+    pub running: bool,
     /// `IFF_PROMISC`, or held promiscuous by something.
     pub promisc: bool,
     /// Index of the bridge it is a port of.
@@ -97,7 +101,7 @@ pub struct Vlan {
 }
 
 /// All links of the handle's namespace.
-pub async fn links(handle: &Handle) -> Result<Vec<Link>> {
+pub(super) async fn links(handle: &Handle) -> Result<Vec<Link>> {
     let messages: Vec<LinkMessage> = handle
         .link()
         .get()
@@ -109,7 +113,7 @@ pub async fn links(handle: &Handle) -> Result<Vec<Link>> {
 }
 
 /// All addresses of the handle's namespace.
-pub async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
+pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
     let messages: Vec<AddressMessage> = handle
         .address()
         .get()
@@ -120,8 +124,54 @@ pub async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
     Ok(messages.into_iter().filter_map(address).collect())
 }
 
+/// Waits until `wanted` accepts an address, one that is there or one that comes; false if none does within `limit`.
+pub(super) async fn await_address(wanted: impl Fn(&Address) -> bool, limit: Duration) -> Result<bool> {
+    let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let is_wanted = |message| match message {
+        RouteNetlinkMessage::NewAddress(new) => address(new).is_some_and(|address| wanted(&address)),
+        _ => false,
+    };
+    await_message(&groups, async |handle| Ok(addresses(handle).await?.iter().any(&wanted)), is_wanted, limit).await
+}
+
+/// Waits until `wanted` accepts a link, one that is there or one that comes or changes; false if none does within
+/// `limit`.
+pub(super) async fn await_link(wanted: impl Fn(&Link) -> bool, limit: Duration) -> Result<bool> {
+    let is_wanted = |message| match message {
+        RouteNetlinkMessage::NewLink(new) => wanted(&link(new)),
+        _ => false,
+    };
+    await_message(&[MulticastGroup::Link], async |handle| Ok(links(handle).await?.iter().any(&wanted)), is_wanted, limit)
+        .await
+}
+
+async fn await_message(
+    groups: &[MulticastGroup],
+    is_there: impl AsyncFn(&Handle) -> Result<bool>,
+    is_wanted: impl Fn(RouteNetlinkMessage) -> bool,
+    limit: Duration,
+) -> Result<bool> {
+    // Listening starts before looking, so that nothing comes in between.
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(groups)?;
+    tokio::spawn(connection);
+    if is_there(&handle).await? {
+        return Ok(true);
+    }
+    let arrival = async {
+        while let Some((message, _)) = messages.next().await {
+            if let NetlinkPayload::InnerMessage(message) = message.payload
+                && is_wanted(message)
+            {
+                return true;
+            }
+        }
+        false
+    };
+    Ok(tokio::time::timeout(limit, arrival).await.unwrap_or(false))
+}
+
 /// All unicast routes of the handle's namespace, in every table but `local`.
-pub async fn routes(handle: &Handle) -> Result<Vec<Route>> {
+pub(super) async fn routes(handle: &Handle) -> Result<Vec<Route>> {
     let mut all = Vec::new();
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
@@ -139,7 +189,7 @@ pub async fn routes(handle: &Handle) -> Result<Vec<Route>> {
 }
 
 /// The VLANs of every bridge port and bridge, by link index.
-pub async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
+pub(super) async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
     let messages: Vec<LinkMessage> = handle
         .link()
         .get()
@@ -186,6 +236,7 @@ fn link(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(bytes) => link.mac = mac_text(&bytes),
+            LinkAttribute::OperState(state) => link.running = state == State::Up,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Link(index) => link.peer = Some(index),

@@ -9,14 +9,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Space, see};
 
-/// The links, addresses, routes and rules of some namespaces, and the files below a directory.
+/// The links, addresses, routes and rules of some namespaces, and the leases below a directory.
 ///
-/// Left out is what the kernel changes by itself: indices, link-local addresses and their routes, counters.
+/// Left out is what the kernel changes by itself: indices, link-local addresses and their routes, counters; and what
+/// address plugins keep beside the leases: the lock, the address that was last given, hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
-    /// Takes one of `spaces` and of the files below `files`.
+    /// Takes one of `spaces` and of the leases below `files`.
     pub fn take(spaces: &[&Space], files: &Path) -> Result<Self> {
         let mut lines = BTreeSet::new();
         for space in spaces {
@@ -105,9 +106,10 @@ fn file_lines(directory: &Path, lines: &mut BTreeSet<String>) -> Result<()> {
     }
     for entry in fs::read_dir(directory).with_context(|| format!("{directory:?}: list"))? {
         let path = entry?.path();
-        if path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') {
             file_lines(&path, lines)?;
-        } else {
+        } else if name.parse::<IpAddr>().is_ok() {
             let content = fs::read(&path).with_context(|| format!("{path:?}: read"))?;
             lines.insert(format!("file {path:?}: {:?}", String::from_utf8_lossy(&content)));
         }

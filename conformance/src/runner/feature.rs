@@ -27,8 +27,6 @@ pub enum Feature {
     Strace,
     /// The reference plugins as Debian installs them, in `/usr/lib/cni`.
     Reference,
-    /// The reference's `iptables`, for its masquerade.
-    Iptables,
     /// cnitool 1.3.0 in the path or in `target/tools`.
     Cnitool,
     /// containerd, runc and a static busybox.
@@ -47,7 +45,6 @@ impl Feature {
         Self::Vlan,
         Self::Strace,
         Self::Reference,
-        Self::Iptables,
         Self::Cnitool,
         Self::Containerd,
         Self::Root,
@@ -67,7 +64,6 @@ impl Feature {
             Self::Vlan => vlan_works(),
             Self::Strace => has("strace"),
             Self::Reference => ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists()),
-            Self::Iptables => has("iptables"),
             Self::Cnitool => cnitool().is_some(),
             Self::Containerd => has("containerd") && has("runc") && Path::new("/bin/busybox").exists(),
             Self::Root => is_real_root(),

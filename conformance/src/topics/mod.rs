@@ -1,11 +1,33 @@
 //! The tests, one file or folder a topic. Names start with the ids of the protocol's checklist that a test proves.
 
+mod behaviour;
+mod bridge;
+mod host_local;
+mod input;
 mod labcheck;
+mod loopback;
+mod output;
+mod scale;
+mod static_;
 
 use crate::runner::{Test, Topic};
 
 /// Every topic.
+<<<<<<< HEAD
 pub const TOPICS: &[Topic] = &[Topic { name: "lab", tests: &[labcheck::TESTS] }, crate::runtimes::TOPIC];
+=======
+pub const TOPICS: &[Topic] = &[
+    Topic { name: "lab", tests: &[labcheck::TESTS] },
+    Topic { name: "input", tests: input::TESTS },
+    Topic { name: "output", tests: output::TESTS },
+    Topic { name: "behaviour", tests: behaviour::TESTS },
+    Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "host-local", tests: &[host_local::TESTS] },
+    Topic { name: "static", tests: &[static_::TESTS] },
+    Topic { name: "loopback", tests: &[loopback::TESTS] },
+    Topic { name: "scale", tests: &[scale::TESTS] },
+];
+>>>>>>> main
 
 /// The test of that name with its topic's.
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {

@@ -136,8 +136,8 @@ async fn create(cx: &mut Context<Config>) -> net::Result<Link> {
 async fn veth(cx: &mut Context<Config>, bridge: &Link, mac: Mac) -> Result<Link, net::Error> {
     let (name, label) = (host_veth_name(&cx.env.container_id, &cx.env.ifname), cx.label.to_string());
     let mtu = mtu(cx, bridge).await?;
-    let pod = cx.pod().map_err(|error| net::Error::other("pod", "enter", error))?;
-    let peer = LinkSpec { mac: Some(mac), mtu: Some(mtu), ns: Some(pod.ns()), ..LinkSpec::new(&cx.env.ifname, None) };
+    let pod = cx.pod_ns().map_err(|error| net::Error::other("pod", "enter", error))?;
+    let peer = LinkSpec { mac: Some(mac), mtu: Some(mtu), ns: Some(pod), ..LinkSpec::new(&cx.env.ifname, None) };
     let spec = LinkSpec {
         mac: Some(random_mac()),
         mtu: Some(mtu),

@@ -8,7 +8,7 @@ use std::{
 
 use podwire_spec::{Error, Result, code};
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps},
+    fs::{Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps},
     io::Errno,
 };
 
@@ -161,6 +161,18 @@ impl Folder {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether files can be made in the folder at `path`, or in the nearest one above it where it would be made.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    for folder in path.ancestors() {
+        match rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed("write to folder", folder, errno)),
+        }
+    }
+    Err(failed("write to folder", path, Errno::NOENT))
 }
 
 /// Reads a small file from its start.

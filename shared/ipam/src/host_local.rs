@@ -6,7 +6,7 @@ use podwire_spec::{AddResult, Attachment, Error, Ip, IpRange, NetConf, Result, R
 use serde::Deserialize;
 
 use crate::{
-    Ipam, Request, allocate,
+    Ipam, Request, allocate, folder,
     lease::Owner,
     range::{self, RangeSet},
     requested, resolv,
@@ -123,6 +123,7 @@ impl Ipam for HostLocal {
         let unavailable = |error: Error| Error { code: code::NOT_AVAILABLE, ..error };
         let sets = range_sets(rq.conf).map_err(unavailable)?;
         let data_dir = data_dir(&rq.conf.plugin).map_err(unavailable)?;
+        folder::check_writable(data_dir).map_err(unavailable)?;
         let Some(store) = Store::open(data_dir, &rq.conf.name).map_err(unavailable)? else {
             return Ok(()); // No lease yet, so every address is free.
         };
@@ -194,3 +195,7 @@ impl HostLocalConfig {
 #[cfg(test)]
 #[path = "host_local_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hint_tests.rs"]
+mod hint_tests;

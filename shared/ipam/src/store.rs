@@ -204,10 +204,13 @@ impl Store {
     /// Notes where the next search begins. No more than a wish: without it the search begins at the start.
     fn note_last(&self, pick: &Pick) {
         let name = format!("last_reserved_ip.{}", pick.set);
-        let written = self
-            .leases
-            .open_file(&name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o644)
-            .and_then(|file| folder::write_all(file.as_fd(), pick.ip.to_string().as_bytes()));
+        let text = pick.ip.to_string();
+        // Written over, then cut, in this order: ext4 writes a file that was emptied first to the disk when it is closed,
+        // which takes milliseconds. A kill in between leaves nonsense, and the search begins at the start.
+        let written = self.leases.open_file(&name, OFlags::WRONLY | OFlags::CREATE, 0o644).and_then(|file| {
+            folder::write_all(file.as_fd(), text.as_bytes())?;
+            rustix::fs::ftruncate(&file, text.len() as u64)
+        });
         if let Err(errno) = written {
             tracing::warn!("{}", self.leases.failed("write file", &name, errno));
         }

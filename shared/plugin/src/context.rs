@@ -89,7 +89,10 @@ impl<C> Context<C> {
     /// # Errors
     /// As [`Self::pod_ns`].
     pub fn pod(&self) -> Result<&Net> {
-        self.pod_after(|| Ok(()))
+        match self.pod.get() {
+            Some(pod) => Ok(pod),
+            None => self.pod_after(|| Ok(())),
+        }
     }
 
     /// As [`Self::pod`], after `work` was done in the pod's namespace: on one visit where there was none before.

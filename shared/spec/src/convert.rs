@@ -18,7 +18,10 @@ impl AddResult {
                 }
             }
         } else {
-            out.insert("interfaces".to_owned(), self.interfaces.iter().map(|i| interface_to(i, version)).collect());
+            // A delegate makes none, and the specification leaves the key out of its result.
+            if !self.interfaces.is_empty() {
+                out.insert("interfaces".to_owned(), self.interfaces.iter().map(|i| interface_to(i, version)).collect());
+            }
             out.insert("ips".to_owned(), self.ips.iter().map(|ip| ip_to(ip, version)).collect());
             if !self.routes.is_empty() {
                 out.insert("routes".to_owned(), self.routes.iter().map(|route| route_to(route, version)).collect());

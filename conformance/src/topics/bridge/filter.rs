@@ -1,0 +1,86 @@
+//! macspoofchk: frames with a MAC that is not the pod's own.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Added;
+use crate::lab::{Space, mac_bytes};
+use crate::packets::{Capture, Frame, arp_request, inject, reaches};
+use crate::runner::{Case, Feature, Test};
+use crate::test;
+
+const NEEDS: &[Feature] = &[Feature::NftBridge];
+
+pub(super) const TESTS: &[Test] = &[
+    test!(p28_a_spoofed_mac_goes_nowhere, "macspoofchk, an own MAC that passes, and a control without").needs(NEEDS),
+    test!(the_spoof_check_goes_with_del, "the ruleset is as if the pod had never been").needs(NEEDS),
+    test!(the_spoof_check_is_ours_and_labelled, "table bridge podwire, comment, one rule for many pods").needs(NEEDS).ours(),
+    test!(p23_check_sees_that_the_spoof_check_is_gone, "code 102").needs(NEEDS),
+];
+
+const SPOOFED: &str = "02:00:00:00:00:66";
+
+fn conf(case: &Case, check: bool) -> Value {
+    case.bridge_with(json!({ "macspoofchk": check }))
+}
+
+/// Whether an ARP request that `a` sends with the source MAC `mac` is seen by `b`.
+fn passes(a: &Added, b: &Space, mac: &str) -> Result<bool> {
+    let mut capture = Capture::on(b, "eth0")?;
+    let frame = arp_request(mac_bytes(mac)?, "10.7.0.2".parse()?, "10.7.0.250".parse()?);
+    inject(a.pod(), "eth0", &frame)?;
+    let wanted = |frame: &Frame| frame.from == mac && frame.to == crate::packets::BROADCAST;
+    Ok(capture.expect(Duration::from_millis(500), "frame", wanted).is_ok())
+}
+
+fn p28_a_spoofed_mac_goes_nowhere(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let checked = Added::new(case, &node, "a", &conf(case, true))?.checked()?;
+    let free = Added::new(case, &node, "b", &conf(case, false))?;
+    let witness = Added::new(case, &node, "c", &conf(case, false))?;
+    // After this the ports have started, and a frame that does not come was dropped on purpose.
+    reaches(checked.pod(), witness.ip(0)?)?;
+    reaches(free.pod(), witness.ip(0)?)?;
+    let own = checked.pod().link("eth0")?.mac;
+    ensure!(passes(&checked, witness.pod(), &own)?, "a frame with the pod's own MAC did not pass");
+    ensure!(!passes(&checked, witness.pod(), SPOOFED)?, "a spoofed frame passed");
+    ensure!(passes(&free, witness.pod(), SPOOFED)?, "the control without the check did not pass");
+    Ok(())
+}
+
+fn the_spoof_check_goes_with_del(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    // The first pod leaves what is made once a node.
+    let first = Added::new(case, &node, "a", &conf(case, true))?;
+    let before = node.ruleset()?;
+    let second = Added::new(case, &node, "b", &conf(case, true))?;
+    ensure!(node.ruleset()? != before, "no rule was made");
+    second.attachment.del()?;
+    ensure!(node.ruleset()? == before, "left after DEL:\n{}", node.ruleset()?);
+    first.attachment.check(&first.result)
+}
+
+fn the_spoof_check_is_ours_and_labelled(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let rules = |text: &str| text.lines().filter(|line| line.contains("drop")).count();
+    let first = Added::new(case, &node, "a", &conf(case, true))?;
+    let one = node.ruleset()?;
+    let second = Added::new(case, &node, "b", &conf(case, true))?;
+    let two = node.ruleset()?;
+    ensure!(two.contains("table bridge podwire"), "{two}");
+    for added in [&first, &second] {
+        ensure!(two.contains(&added.attachment.label()), "no label {:?}:\n{two}", added.attachment.label());
+    }
+    ensure!(rules(&one) == rules(&two), "a second pod took more rules:\n{two}");
+    Ok(())
+}
+
+fn p23_check_sees_that_the_spoof_check_is_gone(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let a = Added::new(case, &node, "a", &conf(case, true))?;
+    a.attachment.check(&a.result)?;
+    node.load_ruleset("flush ruleset")?;
+    a.attachment.check_call(&a.result).fail(102).map(drop)
+}

@@ -1,0 +1,166 @@
+//! ipMasq: what leaves the node bears the node's address.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Added;
+use crate::lab::{Space, cable};
+use crate::packets::{Capture, Ping, peer_seen_by_tcp, peer_seen_by_udp, reaches};
+use crate::runner::{Case, Feature, Test, merged};
+use crate::test;
+
+const NEEDS: &[Feature] = &[Feature::NftInet];
+
+pub(super) const TESTS: &[Test] = &[
+    test!(p28_a_far_node_sees_the_nodes_address, "ipMasq with both families; ping, TCP, UDP").needs(NEEDS),
+    test!(p28_a_far_node_sees_the_pods_address, "the control without ipMasq").needs(NEEDS),
+    test!(pods_see_each_others_addresses, "ipMasq leaves the network itself alone").needs(NEEDS),
+    test!(masquerade_goes_with_del, "the ruleset is as if the pod had never been").needs(NEEDS),
+    test!(masquerade_is_ours_and_labelled, "table inet podwire, comment, one rule for many pods").needs(NEEDS).ours(),
+    test!(p22_del_without_anything_finds_the_rules, "no netns, no prevResult").needs(NEEDS),
+    test!(p23_check_sees_that_masquerade_is_gone, "code 102").needs(NEEDS),
+    test!(p24_gc_removes_the_rules_of_no_attachment, "by container and interface").needs(NEEDS),
+    test!(the_backend_may_be_named, "ipMasqBackend nftables").needs(NEEDS),
+    test!(foreign_rules_are_left_alone, "a table of somebody else's").needs(NEEDS).ours(),
+];
+
+fn conf(case: &Case, masquerade: bool) -> Value {
+    let ipam = case.host_local(&["10.7.0.0/24", "fd07::/64"]);
+    case.bridge_with(json!({ "isDefaultGateway": true, "ipMasq": masquerade, "ipam": ipam }))
+}
+
+/// A node with an uplink to another that knows nothing of the pods.
+fn two_nodes(case: &Case) -> Result<(Space, Space)> {
+    let (node, far) = (case.node("n1")?, case.node("far")?);
+    cable(&node, "up0", &far, "eth0")?;
+    for (space, link, cidr) in [
+        (&node, "up0", "192.0.2.1/24"),
+        (&far, "eth0", "192.0.2.2/24"),
+        (&node, "up0", "2001:db8::1/64"),
+        (&far, "eth0", "2001:db8::2/64"),
+    ] {
+        space.address(link, cidr)?;
+    }
+    reaches(&node, "192.0.2.2".parse()?)?;
+    reaches(&node, "2001:db8::2".parse()?)?;
+    Ok((node, far))
+}
+
+fn p28_a_far_node_sees_the_nodes_address(case: &Case) -> Result<()> {
+    let (node, far) = two_nodes(case)?;
+    let a = Added::new(case, &node, "a", &conf(case, true))?;
+    for (to, seen) in [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")] {
+        let (to, seen): (IpAddr, IpAddr) = (to.parse()?, seen.parse()?);
+        // It has no route to the pod, so that an answer alone shows it.
+        reaches(a.pod(), to)?;
+        let tcp = peer_seen_by_tcp(&far, to, a.pod())?;
+        let udp = peer_seen_by_udp(&far, to, a.pod())?;
+        ensure!(tcp == seen && udp == seen, "seen by TCP: {tcp}, by UDP: {udp}");
+    }
+    a.attachment.check(&a.result)
+}
+
+fn p28_a_far_node_sees_the_pods_address(case: &Case) -> Result<()> {
+    let (node, far) = two_nodes(case)?;
+    let a = Added::new(case, &node, "a", &conf(case, false))?;
+    reaches(a.pod(), "10.7.0.1".parse()?)?;
+    let mut capture = Capture::on(&far, "eth0")?;
+    let pings = Ping::default().run(a.pod(), "192.0.2.2".parse()?)?;
+    ensure!(pings.times.is_empty(), "answered, and the far node has no route to the pod");
+    let own = a.ip(0)?;
+    capture.expect(Duration::from_secs(1), "ping of the pod", |frame| frame.is_echo_request_from(own)).map(drop)
+}
+
+fn pods_see_each_others_addresses(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let (a, b) = (Added::new(case, &node, "a", &conf(case, true))?, Added::new(case, &node, "b", &conf(case, true))?);
+    for n in 0..2 {
+        reaches(a.pod(), b.ip(n)?)?;
+        let seen = peer_seen_by_tcp(b.pod(), b.ip(n)?, a.pod())?;
+        ensure!(seen == a.ip(n)?, "b sees {seen}, a is {}", a.ip(n)?);
+        let gateway = if n == 0 { "10.7.0.1" } else { "fd07::1" }.parse()?;
+        reaches(a.pod(), gateway)?;
+        let seen = peer_seen_by_tcp(&node, gateway, a.pod())?;
+        ensure!(seen == a.ip(n)?, "the node sees {seen}, a is {}", a.ip(n)?);
+    }
+    Ok(())
+}
+
+fn masquerade_goes_with_del(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let first = Added::new(case, &node, "a", &conf(case, true))?;
+    let before = node.ruleset()?;
+    let second = Added::new(case, &node, "b", &conf(case, true))?;
+    ensure!(node.ruleset()? != before, "no rule was made");
+    second.attachment.del()?;
+    ensure!(node.ruleset()? == before, "left after DEL:\n{}", node.ruleset()?);
+    first.attachment.check(&first.result)
+}
+
+fn masquerade_is_ours_and_labelled(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let rules = |text: &str| text.lines().filter(|line| line.contains("masquerade")).count();
+    let first = Added::new(case, &node, "a", &conf(case, true))?;
+    let one = node.ruleset()?;
+    let second = Added::new(case, &node, "b", &conf(case, true))?;
+    let two = node.ruleset()?;
+    ensure!(two.contains("table inet podwire"), "{two}");
+    for added in [&first, &second] {
+        ensure!(two.contains(&added.attachment.label()), "no label {:?}:\n{two}", added.attachment.label());
+    }
+    ensure!(rules(&one) > 0 && rules(&one) == rules(&two), "a second pod took more rules:\n{two}");
+    Ok(())
+}
+
+fn p22_del_without_anything_finds_the_rules(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let _first = Added::new(case, &node, "a", &conf(case, true))?;
+    let before = node.ruleset()?;
+    let second = Added::new(case, &node, "b", &conf(case, true))?;
+    second.attachment.call("DEL").without("CNI_NETNS").succeed()?;
+    ensure!(node.ruleset()? == before, "left after DEL:\n{}", node.ruleset()?);
+    Ok(())
+}
+
+fn p23_check_sees_that_masquerade_is_gone(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let a = Added::new(case, &node, "a", &conf(case, true))?;
+    a.attachment.check(&a.result)?;
+    node.load_ruleset("flush ruleset")?;
+    a.attachment.check_call(&a.result).fail(102).map(drop)
+}
+
+fn p24_gc_removes_the_rules_of_no_attachment(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let conf = merged(&conf(case, true), json!({ "cniVersion": "1.1.0" }));
+    let a = Added::new(case, &node, "a", &conf)?;
+    let before = node.ruleset()?;
+    let _b = Added::new(case, &node, "b", &conf)?;
+    let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": a.attachment.container, "ifname": "eth0" }] });
+    case.call(&node, "bridge", "GC").conf(&merged(&conf, valid)).succeed()?;
+    ensure!(node.ruleset()? == before, "left after GC:\n{}", node.ruleset()?);
+    a.attachment.check(&a.result)
+}
+
+fn the_backend_may_be_named(case: &Case) -> Result<()> {
+    let (node, _far) = two_nodes(case)?;
+    let conf = merged(&conf(case, true), json!({ "ipMasqBackend": "nftables" }));
+    let a = Added::new(case, &node, "a", &conf)?;
+    reaches(a.pod(), "192.0.2.2".parse()?)?;
+    ensure!(node.ruleset()?.contains("masquerade"), "no nftables rule");
+    a.attachment.del()
+}
+
+fn foreign_rules_are_left_alone(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    node.load_ruleset("table inet mine { set s { type ipv4_addr; elements = { 10.7.0.2 }; }; }")?;
+    let own = node.ruleset()?;
+    let a = Added::new(case, &node, "a", &conf(case, true))?;
+    ensure!(node.ruleset()?.contains(own.trim()), "changed by ADD");
+    a.attachment.del()?;
+    ensure!(node.ruleset()?.contains(own.trim()), "changed by DEL");
+    Ok(())
+}
