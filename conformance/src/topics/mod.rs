@@ -13,9 +13,6 @@ mod static_;
 use crate::runner::{Test, Topic};
 
 /// Every topic.
-<<<<<<< HEAD
-pub const TOPICS: &[Topic] = &[Topic { name: "lab", tests: &[labcheck::TESTS] }, crate::runtimes::TOPIC];
-=======
 pub const TOPICS: &[Topic] = &[
     Topic { name: "lab", tests: &[labcheck::TESTS] },
     Topic { name: "input", tests: input::TESTS },
@@ -26,8 +23,8 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
     Topic { name: "scale", tests: &[scale::TESTS] },
+    crate::runtimes::TOPIC,
 ];
->>>>>>> main
 
 /// The test of that name with its topic's.
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
