@@ -85,9 +85,17 @@ impl<C> Context<C> {
     /// The delegate's own.
     pub(crate) async fn delegate_add(&mut self) -> Result<AddResult> {
         let Some(delegate) = self.delegate.clone() else { return Ok(AddResult::default()) };
-        // Before the call: a delegate that failed half-way is asked to clean up too.
-        self.undo_by(crate::Undo::Delegate);
-        delegate.ask(Command::Add, &self.env, &self.conf.text).await
+        // A program that failed half-way is asked to clean up. One of ours does all or nothing; asked to release after
+        // it refused a second ADD of an attachment, it would release what the first one had got.
+        let foreign = delegate.is_foreign();
+        if foreign {
+            self.undo_by(crate::Undo::Delegate);
+        }
+        let result = delegate.ask(Command::Add, &self.env, &self.conf.text).await?;
+        if !foreign {
+            self.undo_by(crate::Undo::Delegate);
+        }
+        Ok(result)
     }
 
     /// Asks the delegate to release what it gave.

@@ -132,15 +132,15 @@ impl Env {
             Ok(command) => env.command = command,
             Err(why) => wrong.push(why),
         }
-        if !env.command.is_of_an_attachment() {
-            // GC and STATUS speak of the node; whatever a caller left in these is not looked at.
-            env = Self { container_id: String::new(), netns: String::new(), ifname: String::new(), ..env };
-        } else {
+        if env.command.is_of_an_attachment() {
             wrong.extend(env.wrong_attachment());
             match PodArgs::parse(&args) {
                 Ok(args) => env.args = args,
                 Err(why) => wrong.push(why),
             }
+        } else {
+            // GC and STATUS speak of the node; whatever a caller left in these is not looked at.
+            env = Self { container_id: String::new(), netns: String::new(), ifname: String::new(), ..env };
         }
         if wrong.is_empty() { Ok(env) } else { Err(Error::environment(wrong.join("; "))) }
     }
