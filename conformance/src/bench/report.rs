@@ -86,6 +86,8 @@ struct Machine {
     kernel: String,
     processor: String,
     processors: usize,
+    /// Processes that want to run, on average over the last minute, before the first measurement.
+    load: f64,
     podwire: &'static str,
     reference: String,
 }
@@ -101,12 +103,14 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(reference: &Path) -> Result<Self> {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+        let load = std::fs::read_to_string("/proc/loadavg")?;
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let machine = Machine {
             kernel,
             processor: processor.map_or("unknown", |(_, name)| name).to_owned(),
             processors: std::thread::available_parallelism()?.get(),
+            load: load.split(' ').next().unwrap_or_default().parse()?,
             podwire: env!("CARGO_PKG_VERSION"),
             reference: version_of(reference),
         };
@@ -139,8 +143,9 @@ fn version_of(directory: &Path) -> String {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Machine { kernel, processor, processors, podwire, reference } = &self.machine;
-        writeln!(f, "\npodwire {podwire} and {reference}\nLinux {kernel} on {processors} x {processor}\n")?;
+        let Machine { kernel, processor, processors, load, podwire, reference } = &self.machine;
+        writeln!(f, "\npodwire {podwire} and {reference}\nLinux {kernel} on {processors} x {processor}")?;
+        writeln!(f, "load before the start {load:.1}: above {processors} the times are those of a busy machine\n")?;
         writeln!(f, "{}", self.times())?;
         writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
         writeln!(f, "{}", self.numbers())
