@@ -119,6 +119,9 @@ impl<T: Attach> Plugin for T {
         if side.up {
             cx.configure(&attached.pod, &result, side.dad).await?;
             T::settle(cx, &attached).await?;
+            if side.dad {
+                cx.pod()?.wait_for_dad(attached.pod.index).await?;
+            }
             if !result.ips.is_empty() {
                 cx.announce(&attached.pod).await?;
             }
