@@ -36,7 +36,7 @@ impl Net {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with<T: Send>(ns: Netns, work: impl FnOnce() -> T + Send) -> Result<(Self, T)> {
+    pub fn open_with<T>(ns: Netns, work: impl FnOnce() -> T) -> Result<(Self, T)> {
         let runtime = runtime::Handle::current();
         let connect = || {
             let _on = runtime.enter();

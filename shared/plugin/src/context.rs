@@ -90,7 +90,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// As [`Self::pod_ns`], and those of `work`.
-    pub(crate) fn pod_after(&self, work: impl FnOnce() -> podwire_net::Result<()> + Send) -> Result<&Net> {
+    pub(crate) fn pod_after(&self, work: impl FnOnce() -> podwire_net::Result<()>) -> Result<&Net> {
         if let Some(pod) = self.pod.get() {
             pod.ns().run(work)??;
             return Ok(pod);
