@@ -21,7 +21,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
             Ok(port) => {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
-                    nft::spoof::add(&port.name, mac, &cx.label.to_string())?;
+                    nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string())?;
                     cx.undo_by(Undo::SourceCheck);
                 }
                 let pod = Link {

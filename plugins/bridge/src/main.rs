@@ -52,7 +52,7 @@ impl Attach for Bridge {
         }
         if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-            nft::masquerade::add(&addresses, &cx.label.to_string())?;
+            nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string())?;
             cx.undo_by(Undo::Masquerade);
         }
         Ok(())
@@ -72,21 +72,20 @@ impl Attach for Bridge {
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
+        // The rules are looked for whatever the configuration says: it may have changed since the ADD. What is removed
+        // takes the kernel a while to free, which it does while the link goes.
         let label = cx.label.to_string();
-        // Both wait for the kernel to be done with packets under way, so they wait together. The rules are looked for
-        // whatever the configuration says: it may have changed since the ADD.
-        let rules = std::thread::spawn(move || remove_rules(|comment| comment == label));
+        let rules = remove_rules(cx, |comment| comment == label);
         let link = delete_link(cx).await;
-        let rules = rules.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         join([link, rules].into_iter().filter_map(Result::err).collect())
     }
 
     async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
         let mut errors = vec![];
-        errors.extend(remove_rules(|comment| cx.is_dead(comment, valid)).err());
+        errors.extend(remove_rules(cx, |comment| cx.is_dead(comment, valid)).err());
         if valid.is_empty() {
             errors.extend(device::remove_unused_bridge(cx).await.err());
-            errors.extend(nft::collect_skeletons().map_err(anyhow::Error::from).err());
+            errors.extend(cx.nft().and_then(|nft| Ok(nft::collect_skeletons(nft)?)).err());
         }
         join(errors)
     }
@@ -96,7 +95,7 @@ impl Attach for Bridge {
             cx.host.can_create(kind).await?;
         }
         if cx.conf.plugin.ip_masq || cx.conf.plugin.macspoofchk {
-            nft::is_available()?;
+            nft::is_available(cx.nft()?)?;
         }
         device::existing(cx).await.map(drop)
     }
@@ -112,8 +111,9 @@ async fn delete_link(cx: &Context<Config>) -> Result<()> {
     Ok(())
 }
 
-fn remove_rules(is_doomed: impl Fn(&str) -> bool) -> Result<()> {
-    let masquerade = nft::masquerade::remove(&is_doomed).map(drop);
-    let checks = nft::spoof::remove(&is_doomed).map(drop);
+fn remove_rules(cx: &Context<Config>, is_doomed: impl Fn(&str) -> bool) -> Result<()> {
+    let nft = cx.nft()?;
+    let masquerade = nft::masquerade::remove(nft, &is_doomed).map(drop);
+    let checks = nft::spoof::remove(nft, &is_doomed).map(drop);
     join([masquerade, checks].into_iter().filter_map(Result::err).map(anyhow::Error::from).collect())
 }

@@ -94,7 +94,7 @@ fn verify_rules(cx: &Context<Config>, link: &Link, port: &Link, made: &AddResult
     let config = &cx.conf.plugin;
     let label = cx.label.to_string();
     if config.ip_masq {
-        let present = nft::masquerade::list()?;
+        let present = nft::masquerade::list(cx.nft()?)?;
         for ip in made.ips.iter().map(|ip| ip.address.ip()) {
             if !present.iter().any(|(address, owner)| *address == ip && *owner == label) {
                 let object = format!("masquerading of address \"{ip}\" (table inet {})", nft::TABLE);
@@ -103,7 +103,7 @@ fn verify_rules(cx: &Context<Config>, link: &Link, port: &Link, made: &AddResult
         }
     }
     if let (true, Some(mac)) = (config.macspoofchk, link.mac)
-        && !nft::spoof::is_checked(&port.name, mac)?
+        && !nft::spoof::is_checked(cx.nft()?, &port.name, mac)?
     {
         let object = format!("source check of port {:?} for {mac} (table bridge {})", port.name, nft::TABLE);
         return Err(Error::differs(object, "to be there", "none").into());

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::HashSet, path::Path};
 
-use podwire_net::{Link, LinkSpec, Net, Netns};
+use podwire_net::{Link, LinkSpec, Net, Netns, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
 use crate::{Error, Label, Result, Undo, code, delegate::Delegate, output::join};
@@ -18,6 +18,7 @@ pub struct Context<C> {
     pub host: Net,
     pod_ns: Option<Netns>,
     pod: OnceCell<Net>,
+    nft: OnceCell<Nft>,
     /// Whose everything is that this call makes.
     pub label: Label,
     pub(crate) delegate: Option<Delegate>,
@@ -62,7 +63,17 @@ impl<C> Context<C> {
             other => other?,
         };
         let label = Label::new(&conf.name, &env.container_id, &env.ifname);
-        Ok(Self { host: Net::open(own)?, pod_ns: pod, pod: OnceCell::new(), env, conf, label, delegate, undo: vec![] })
+        Ok(Self {
+            host: Net::open(own)?,
+            pod_ns: pod,
+            pod: OnceCell::new(),
+            nft: OnceCell::new(),
+            env,
+            conf,
+            label,
+            delegate,
+            undo: vec![],
+        })
     }
 
     /// The pod's namespace, for a message that makes a link in it.
@@ -106,6 +117,18 @@ impl<C> Context<C> {
     /// If it cannot be opened.
     pub fn pod_if_any(&self) -> Result<Option<&Net>> {
         if self.pod_ns.is_some() { self.pod().map(Some) } else { Ok(None) }
+    }
+
+    /// The node's nftables; opened when it is first asked for.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn nft(&self) -> Result<&Nft> {
+        if let Some(nft) = self.nft.get() {
+            return Ok(nft);
+        }
+        let nft = Nft::open()?;
+        Ok(self.nft.get_or_init(|| nft))
     }
 
     /// The MAC address that somebody asks for, in the order of the conventions, else `option`.

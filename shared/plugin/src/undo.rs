@@ -47,8 +47,8 @@ impl Undo {
                 cx.host.change_link(index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() }).await?;
             }
             Self::Delegate => cx.delegate_del().await?,
-            Self::Masquerade => drop(nft::masquerade::remove(|comment| comment == label)?),
-            Self::SourceCheck => drop(nft::spoof::remove(|comment| comment == label)?),
+            Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),
+            Self::SourceCheck => drop(nft::spoof::remove(cx.nft()?, |comment| comment == label)?),
         }
         Ok(())
     }

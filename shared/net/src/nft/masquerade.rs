@@ -21,7 +21,7 @@ use super::{
     add_elements,
     build::{Base, Expression, Op, equals, lookup, mask, masquerade, meta, payload, verdict},
     remove_elements,
-    transaction::{self, Element},
+    transaction::{Element, Nft},
 };
 use crate::Result;
 
@@ -74,7 +74,7 @@ fn layout(ip: IpAddr) -> &'static Layout {
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(addresses: &[Cidr], label: &str) -> Result<()> {
+pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<()> {
     let elements: Vec<_> = addresses
         .iter()
         .map(|address| {
@@ -86,7 +86,7 @@ pub fn add(addresses: &[Cidr], label: &str) -> Result<()> {
             (layout(address.ip()).set.to_owned(), element)
         })
         .collect();
-    add_elements(|| missing(addresses), FAMILY, &elements)
+    add_elements(nft, || missing(nft, addresses), FAMILY, &elements)
 }
 
 /// Stops masquerading what belongs to a label that `is_doomed`, and removes chains that nobody needs any more. Returns
@@ -94,8 +94,8 @@ pub fn add(addresses: &[Cidr], label: &str) -> Result<()> {
 ///
 /// # Errors
 /// Of the transaction.
-pub fn remove(is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
-    remove_elements(FAMILY, &SETS, is_doomed, |doomed, rest| {
+pub fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
+    remove_elements(nft, FAMILY, &SETS, is_doomed, |doomed, rest| {
         let mut chains: Vec<_> = doomed.iter().filter_map(|element| element.goto.as_deref()).collect();
         chains.sort_unstable();
         chains.dedup();
@@ -108,10 +108,10 @@ pub fn remove(is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
 ///
 /// # Errors
 /// Of the request.
-pub fn list() -> Result<Vec<(IpAddr, String)>> {
+pub fn list(nft: &Nft) -> Result<Vec<(IpAddr, String)>> {
     let mut all = Vec::new();
     for set in SETS {
-        for element in transaction::elements(FAMILY, set)? {
+        for element in nft.elements(FAMILY, set)? {
             let ip = <[u8; 4]>::try_from(element.key.as_slice())
                 .map(IpAddr::from)
                 .or_else(|_| <[u8; 16]>::try_from(element.key.as_slice()).map(IpAddr::from));
@@ -122,18 +122,18 @@ pub fn list() -> Result<Vec<(IpAddr, String)>> {
 }
 
 /// What is missing of the skeleton for these addresses.
-fn missing(addresses: &[Cidr]) -> Result<Vec<Op>> {
+fn missing(nft: &Nft, addresses: &[Cidr]) -> Result<Vec<Op>> {
     let mut networks: Vec<_> = addresses.iter().map(|address| address.network()).collect();
     networks.sort_unstable();
     networks.dedup();
     let mut ops = Vec::new();
     for network in networks {
-        if !transaction::has_chain(FAMILY, &chain_of(network))? {
+        if !nft.has_chain(FAMILY, &chain_of(network))? {
             ops.extend(network_chain(network));
         }
     }
     // Where one of the chains is there the base is too.
-    if !ops.is_empty() && !transaction::has_chain(FAMILY, BASE_CHAIN)? {
+    if !ops.is_empty() && !nft.has_chain(FAMILY, BASE_CHAIN)? {
         ops.splice(0..0, skeleton());
     }
     Ok(ops)

@@ -1,4 +1,4 @@
-//! nftables over netlink, in the namespace of the calling thread.
+//! nftables over netlink.
 //!
 //! Everything is in tables of our own named [`TABLE`], so that no other program's rules are touched. What belongs to a
 //! pod is an element of a set or map, with the attachment's label as its comment: a packet costs one look-up however
@@ -17,6 +17,7 @@ use nix::errno::Errno;
 
 use crate::Result;
 use build::Op;
+pub use transaction::Nft;
 use transaction::{Element, Transaction};
 
 /// The name of every table of ours.
@@ -27,11 +28,16 @@ const ATTEMPTS: u32 = 32;
 
 /// Adds elements, and first what `missing` says is missing of the skeleton. To look costs microseconds; a transaction
 /// that fails, and one that takes anything away, costs the kernel a grace period of RCU, some 10 ms.
-fn add_elements(missing: impl Fn() -> Result<Vec<Op>>, family: Family, elements: &[(String, Element)]) -> Result<()> {
+fn add_elements(
+    nft: &Nft,
+    missing: impl Fn() -> Result<Vec<Op>>,
+    family: Family,
+    elements: &[(String, Element)],
+) -> Result<()> {
     let adds: Vec<Op> = elements.iter().map(|(set, element)| Op::add_element(set, element)).collect();
     let mut before = missing()?;
     for attempt in 1.. {
-        let error = match Transaction::new(family, before.iter().chain(&adds)).commit() {
+        let error = match Transaction::new(family, before.iter().chain(&adds)).commit(nft) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -41,7 +47,7 @@ fn add_elements(missing: impl Fn() -> Result<Vec<Op>>, family: Family, elements:
             // plugin says that the address is ours: whoever has its element is gone without a DEL.
             Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY) => {
                 let mut ops = missing()?;
-                ops.extend(stale(family, elements)?);
+                ops.extend(stale(nft, family, elements)?);
                 ops
             }
             // The generation changed under us.
@@ -53,10 +59,10 @@ fn add_elements(missing: impl Fn() -> Result<Vec<Op>>, family: Family, elements:
 }
 
 /// Operations that delete the elements that have the keys of `elements`.
-fn stale(family: Family, elements: &[(String, Element)]) -> Result<Vec<Op>> {
+fn stale(nft: &Nft, family: Family, elements: &[(String, Element)]) -> Result<Vec<Op>> {
     let mut ops = Vec::new();
     for (set, element) in elements {
-        let present = transaction::elements(family, set)?;
+        let present = nft.elements(family, set)?;
         ops.extend(present.iter().filter(|old| old.key == element.key).map(|old| Op::delete_element(set, old)));
     }
     Ok(ops)
@@ -65,6 +71,7 @@ fn stale(family: Family, elements: &[(String, Element)]) -> Result<Vec<Op>> {
 /// Removes the elements whose comment `is_doomed`, from all `sets`; `after` adds operations, given what is left and
 /// whether the last try failed because something was in use.
 fn remove_elements(
+    nft: &Nft,
     family: Family,
     sets: &[&str],
     is_doomed: impl Fn(&str) -> bool,
@@ -74,7 +81,7 @@ fn remove_elements(
     for _ in 0..ATTEMPTS {
         let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for set in sets {
-            for element in transaction::elements(family, set)? {
+            for element in nft.elements(family, set)? {
                 if is_doomed(&element.comment) {
                     ops.push(Op::delete_element(set, &element));
                     doomed.push(element);
@@ -89,7 +96,7 @@ fn remove_elements(
         if !in_use {
             ops.extend(after(&doomed, &rest));
         }
-        match Transaction::new(family, ops.iter()).commit() {
+        match Transaction::new(family, ops.iter()).commit(nft) {
             Ok(()) => return Ok(doomed.len()),
             Err(error) => match error.errno {
                 // Another process uses, or has just removed, what this one wanted to remove: look again.
@@ -106,17 +113,17 @@ fn remove_elements(
 ///
 /// # Errors
 /// EPROTONOSUPPORT or EOPNOTSUPP where it has not, EPERM without `CAP_NET_ADMIN`.
-pub fn is_available() -> Result<()> {
-    transaction::generation().map(drop)
+pub fn is_available(nft: &Nft) -> Result<()> {
+    nft.generation().map(drop)
 }
 
 /// Removes the tables of ours that hold no element of anybody's any more.
 ///
 /// # Errors
 /// Of the requests.
-pub fn collect_skeletons() -> Result<()> {
+pub fn collect_skeletons(nft: &Nft) -> Result<()> {
     for (family, sets) in [(Family::Inet, masquerade::SETS), (Family::Bridge, spoof::SETS)] {
-        transaction::delete_table_if_empty(family, &sets)?;
+        nft.delete_table_if_empty(family, &sets)?;
     }
     Ok(())
 }

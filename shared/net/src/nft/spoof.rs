@@ -19,7 +19,7 @@ use super::{
     add_elements,
     build::{Base, Op, TYPE_IFNAME, lookup, meta, payload, verdict},
     remove_elements,
-    transaction::{self, Element},
+    transaction::{Element, Nft},
 };
 use crate::Result;
 
@@ -42,33 +42,33 @@ const DROP: Verdict = Verdict::Other(0);
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(port: &str, mac: Mac, label: &str) -> Result<()> {
+pub fn add(nft: &Nft, port: &str, mac: Mac, label: &str) -> Result<()> {
     let element = |key| Element { key, goto: None, comment: label.to_owned() };
     let elements = [(ALLOWED.to_owned(), element(pair(port, mac))), (GUARDED.to_owned(), element(padded(port)))];
-    add_elements(missing, FAMILY, &elements)
+    add_elements(nft, || missing(nft), FAMILY, &elements)
 }
 
 /// Ends the checks of what belongs to a label that `is_doomed`. Returns how many elements there were.
 ///
 /// # Errors
 /// Of the transaction.
-pub fn remove(is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
-    remove_elements(FAMILY, &SETS, is_doomed, |_, _| Vec::new())
+pub fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
+    remove_elements(nft, FAMILY, &SETS, is_doomed, |_, _| Vec::new())
 }
 
 /// Whether the port is checked against this MAC address.
 ///
 /// # Errors
 /// Of the request.
-pub fn is_checked(port: &str, mac: Mac) -> Result<bool> {
+pub fn is_checked(nft: &Nft, port: &str, mac: Mac) -> Result<bool> {
     let has = |set, key: Vec<u8>| -> Result<bool> {
-        Ok(transaction::elements(FAMILY, set)?.iter().any(|element| element.key.starts_with(&key)))
+        Ok(nft.elements(FAMILY, set)?.iter().any(|element| element.key.starts_with(&key)))
     };
     Ok(has(ALLOWED, pair(port, mac))? && has(GUARDED, padded(port))?)
 }
 
-fn missing() -> Result<Vec<Op>> {
-    if transaction::has_chain(FAMILY, BASE_CHAIN)? {
+fn missing(nft: &Nft) -> Result<Vec<Op>> {
+    if nft.has_chain(FAMILY, BASE_CHAIN)? {
         return Ok(Vec::new());
     }
     Ok(vec![

@@ -1,4 +1,6 @@
-//! Sending transactions and reading sets: one socket a call, opened in the caller's namespace.
+//! The connection to nftables: sending transactions and reading sets.
+
+use std::cell::Cell;
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
@@ -24,6 +26,22 @@ const SUBSYSTEM: u16 = 10;
 const BATCH_GENID: u16 = 1;
 /// Larger than any datagram that the kernel sends in a dump.
 const BUFFER: usize = 64 * 1024;
+
+/// A connection to nftables in one namespace, for as many requests as a call makes.
+///
+/// When something was removed the kernel takes a grace period of RCU to free it, and whoever closes a connection
+/// meanwhile has to wait. So there is one, and it is closed last: by then the time has passed.
+pub struct Nft {
+    /// None where the kernel has no nftables.
+    socket: Option<Socket>,
+    next: Cell<u32>,
+}
+
+impl std::fmt::Debug for Nft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nft").finish_non_exhaustive()
+    }
+}
 
 /// An element of a set or map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +84,7 @@ impl Transaction {
     }
 
     /// Sends it and waits for the kernel's word on the whole.
-    pub(super) fn commit(self) -> Result<()> {
+    pub(super) fn commit(self, nft: &Nft) -> Result<()> {
         let mut batch = Vec::new();
         let begin = match self.generation {
             None => ControlMessage::BatchBegin,
@@ -77,121 +95,188 @@ impl Transaction {
         };
         // The header of a batch's ends carries the subsystem where that of a message has a resource.
         let edge = || NetfilterHeader::new(Family::Unspec, 0, SUBSYSTEM);
-        let last = self.ops.len();
-        write(&mut batch, NetfilterMessage::new(edge(), begin), 0, 0);
-        for (number, op) in (1..).zip(self.ops) {
+        let first = nft.number();
+        write(&mut batch, NetfilterMessage::new(edge(), begin), first, 0);
+        let count = self.ops.len();
+        for (place, op) in self.ops.into_iter().enumerate() {
             let mut flags = if op.creates { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
             if op.appends {
                 flags = NLM_F_CREATE | NLM_F_APPEND;
             }
             // Errors of every operation come back unasked; only the end of a success must be acknowledged.
-            flags |= if number as usize == last { NLM_F_ACK } else { 0 };
+            flags |= if place + 1 == count { NLM_F_ACK } else { 0 };
             let message = NetfilterMessage::new(NetfilterHeader::new(self.family, 0, 0), op.message);
-            write(&mut batch, message, number, flags);
+            write(&mut batch, message, nft.number(), flags);
         }
-        write(&mut batch, NetfilterMessage::new(edge(), ControlMessage::BatchEnd), 0, 0);
-        exchange(&batch, "change", |answer| match answer.payload {
+        write(&mut batch, NetfilterMessage::new(edge(), ControlMessage::BatchEnd), nft.number(), 0);
+        nft.exchange(&batch, first, "change", |answer| match answer.payload {
             NetlinkPayload::Error(_) => Some(()),
             _ => None,
         })
     }
 }
 
-/// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
-pub(super) fn elements(family: Family, set: &str) -> Result<Vec<Element>> {
-    let message = NfTablesMessage::GetSetElement(SetElementMessage {
-        attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
-    });
-    for _ in 0..ATTEMPTS {
-        let (mut found, mut interrupted) = (Vec::new(), false);
-        let done = ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
-            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-            match answer.payload {
-                NetlinkPayload::InnerMessage(inner) => {
-                    found.extend(read(inner));
-                    None
-                }
-                _ => Some(()),
+impl Nft {
+    /// A connection in the namespace of the calling thread. A kernel without nftables is no error yet.
+    ///
+    /// # Errors
+    /// Of the socket.
+    pub fn open() -> Result<Self> {
+        let failed = |error: std::io::Error| Error::io(object(), "open", &error);
+        let socket = match Socket::new(NETLINK_NETFILTER) {
+            Ok(mut socket) => {
+                socket.bind_auto().map_err(failed)?;
+                Some(socket)
             }
+            Err(error) if error.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) => None,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { socket, next: Cell::new(1) })
+    }
+
+    /// A number for the next message: answers carry it.
+    fn number(&self) -> u32 {
+        self.next.replace(self.next.get().wrapping_add(1))
+    }
+
+    /// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
+    pub(super) fn elements(&self, family: Family, set: &str) -> Result<Vec<Element>> {
+        let message = NfTablesMessage::GetSetElement(SetElementMessage {
+            attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
         });
-        match done {
-            Ok(()) if interrupted => {}
-            Ok(()) => return Ok(found),
-            Err(error) if error.is_absent() || error.is(Errno::EPROTONOSUPPORT) || error.is(Errno::EOPNOTSUPP) => {
-                return Ok(Vec::new());
-            }
-            Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::new(format!("set {set:?}"), "list", Errno::EAGAIN))
-}
-
-/// Whether a chain of ours exists.
-pub(super) fn has_chain(family: Family, name: &str) -> Result<bool> {
-    let message = NfTablesMessage::GetChain(build::chain(name));
-    let mut found = false;
-    let asked = ask(family, message, NLM_F_ACK, "look for a chain in", |answer| match answer.payload {
-        NetlinkPayload::InnerMessage(_) => {
-            found = true;
-            None
-        }
-        _ => Some(()),
-    });
-    match asked {
-        Ok(()) => Ok(found),
-        Err(error) if error.is_absent() => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Deletes the table if none of `sets` has an element, and nobody adds one meanwhile.
-pub(super) fn delete_table_if_empty(family: Family, sets: &[&str]) -> Result<()> {
-    let generation = generation()?;
-    for set in sets {
-        if !elements(family, set)?.is_empty() {
-            return Ok(());
-        }
-    }
-    let mut transaction = Transaction::new(family, [Op::delete_table()].iter());
-    transaction.generation = generation;
-    match transaction.commit() {
-        // Changed meanwhile: then it is in use, or another process did it.
-        Err(error) if error.is_absent() || error.is(Errno::ERESTART) || error.is(Errno::EBUSY) => Ok(()),
-        other => other,
-    }
-}
-
-/// The number of the ruleset as it is; every transaction makes it one more.
-pub(super) fn generation() -> Result<Option<u32>> {
-    let message = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
-    let mut generation = None;
-    ask(Family::Unspec, message, NLM_F_ACK, "read the generation of", |answer| match answer.payload {
-        NetlinkPayload::InnerMessage(NetfilterMessage {
-            inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(message)),
-            ..
-        }) => {
-            generation = message.attributes.iter().find_map(|attribute| match attribute {
-                GenAttribute::Id(id) => Some(*id),
-                _ => None,
+        for _ in 0..ATTEMPTS {
+            let (mut found, mut interrupted) = (Vec::new(), false);
+            let done = self.ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
+                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(inner) => {
+                        found.extend(read(inner));
+                        None
+                    }
+                    _ => Some(()),
+                }
             });
-            None
+            match done {
+                Ok(()) if interrupted => {}
+                Ok(()) => return Ok(found),
+                Err(error) if error.is_absent() || error.is(Errno::EPROTONOSUPPORT) || error.is(Errno::EOPNOTSUPP) => {
+                    return Ok(Vec::new());
+                }
+                Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
+                Err(error) => return Err(error),
+            }
         }
-        _ => Some(()),
-    })?;
-    Ok(generation)
+        Err(Error::new(format!("set {set:?}"), "list", Errno::EAGAIN))
+    }
+
+    /// Whether a chain of ours exists.
+    pub(super) fn has_chain(&self, family: Family, name: &str) -> Result<bool> {
+        let message = NfTablesMessage::GetChain(build::chain(name));
+        let mut found = false;
+        let asked = self.ask(family, message, NLM_F_ACK, "look for a chain in", |answer| match answer.payload {
+            NetlinkPayload::InnerMessage(_) => {
+                found = true;
+                None
+            }
+            _ => Some(()),
+        });
+        match asked {
+            Ok(()) => Ok(found),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the table if none of `sets` has an element, and nobody adds one meanwhile.
+    pub(super) fn delete_table_if_empty(&self, family: Family, sets: &[&str]) -> Result<()> {
+        let generation = self.generation()?;
+        for set in sets {
+            if !self.elements(family, set)?.is_empty() {
+                return Ok(());
+            }
+        }
+        let mut transaction = Transaction::new(family, [Op::delete_table()].iter());
+        transaction.generation = generation;
+        match transaction.commit(self) {
+            // Changed meanwhile: then it is in use, or another process did it.
+            Err(error) if error.is_absent() || error.is(Errno::ERESTART) || error.is(Errno::EBUSY) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The number of the ruleset as it is; every transaction makes it one more.
+    pub(super) fn generation(&self) -> Result<Option<u32>> {
+        let message = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+        let mut generation = None;
+        self.ask(Family::Unspec, message, NLM_F_ACK, "read the generation of", |answer| match answer.payload {
+            NetlinkPayload::InnerMessage(NetfilterMessage {
+                inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(message)),
+                ..
+            }) => {
+                generation = message.attributes.iter().find_map(|attribute| match attribute {
+                    GenAttribute::Id(id) => Some(*id),
+                    _ => None,
+                });
+                None
+            }
+            _ => Some(()),
+        })?;
+        Ok(generation)
+    }
+
+    fn ask<T>(
+        &self,
+        family: Family,
+        message: NfTablesMessage,
+        flags: u16,
+        operation: &'static str,
+        each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+    ) -> Result<T> {
+        let mut request = Vec::new();
+        let number = self.number();
+        write(&mut request, NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), number, flags);
+        self.exchange(&request, number, operation, each)
+    }
+
+    /// Sends `request`, whose first message has the number `first`, and hands over the answers, until `each` has what
+    /// it wanted or the kernel refuses.
+    fn exchange<T>(
+        &self,
+        request: &[u8],
+        first: u32,
+        operation: &'static str,
+        mut each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+    ) -> Result<T> {
+        let failed = |error: &std::io::Error| Error::io(object(), operation, error);
+        let socket = self.socket.as_ref().ok_or_else(|| Error::new(object(), operation, Errno::EPROTONOSUPPORT))?;
+        socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
+        loop {
+            let mut datagram = Vec::with_capacity(BUFFER);
+            socket.recv(&mut datagram, 0).map_err(|error| failed(&error))?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                    .map_err(|error| Error::other(object(), operation, error))?;
+                // Messages stand at multiples of four bytes.
+                let len = (answer.header.length as usize).next_multiple_of(4).max(16);
+                rest = rest.get(len..).unwrap_or_default();
+                if answer.header.sequence_number < first {
+                    // What an earlier request, that was refused, had still to come.
+                    continue;
+                }
+                if let NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) = &answer.payload {
+                    return Err(Error::new(object(), operation, Errno::from_raw(-code.get())));
+                }
+                if let Some(wanted) = each(answer) {
+                    return Ok(wanted);
+                }
+            }
+        }
+    }
 }
 
-fn ask<T>(
-    family: Family,
-    message: NfTablesMessage,
-    flags: u16,
-    operation: &'static str,
-    each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
-) -> Result<T> {
-    let mut request = Vec::new();
-    write(&mut request, NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), 1, flags);
-    exchange(&request, operation, each)
+fn object() -> String {
+    format!("nftables table {TABLE:?}")
 }
 
 fn write(buffer: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
@@ -202,37 +287,6 @@ fn write(buffer: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u1
     let start = buffer.len();
     buffer.resize(start + message.buffer_len(), 0);
     message.serialize(&mut buffer[start..]);
-}
-
-/// Sends `request` and hands over the answers, until `each` has what it wanted or the kernel refuses.
-fn exchange<T>(
-    request: &[u8],
-    operation: &'static str,
-    mut each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
-) -> Result<T> {
-    let object = || format!("nftables table {TABLE:?}");
-    let failed = |error: &std::io::Error| Error::io(object(), operation, error);
-    let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| failed(&error))?;
-    socket.bind_auto().map_err(|error| failed(&error))?;
-    socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
-    loop {
-        let mut datagram = Vec::with_capacity(BUFFER);
-        socket.recv(&mut datagram, 0).map_err(|error| failed(&error))?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
-                .map_err(|error| Error::other(object(), operation, error))?;
-            // Messages stand at multiples of four bytes.
-            let len = (answer.header.length as usize).next_multiple_of(4);
-            if let NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) = &answer.payload {
-                return Err(Error::new(object(), operation, Errno::from_raw(-code.get())));
-            }
-            if let Some(wanted) = each(answer) {
-                return Ok(wanted);
-            }
-            rest = rest.get(len.max(16)..).unwrap_or_default();
-        }
-    }
 }
 
 fn read(message: NetfilterMessage) -> Vec<Element> {
