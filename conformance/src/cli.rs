@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, demo};
 use crate::lab::become_root;
 use crate::runner::{self, Feature, OneArgs, Options};
 use crate::topics::TOPICS;
+use crate::{bench, demo};
 
 /// Drives CNI plugins through a lab of network namespaces. Needs no root where user namespaces are allowed, and changes
 /// nothing on the machine.

@@ -13,6 +13,11 @@
     clippy::missing_errors_doc,
     reason = "every function of the lab fails with an anyhow error that ends the test and says all there is"
 )]
+#![allow(
+    clippy::unnecessary_debug_formatting,
+    reason = "a path in a message stands in quotes, as every other name does"
+)]
+#![allow(clippy::similar_names, reason = "the field's own words are short and alike: port and pod, seen and sent")]
 
 pub mod bench;
 pub mod cli;

@@ -3,6 +3,12 @@
     unsafe_code,
     reason = "packet sockets, one socket option, the parent-death signal and the power switch have no safe wrapper"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the C library's constants and sizes have other widths than its functions take; the values are small"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,15 +18,11 @@ use std::process::Command;
 use nix::libc;
 
 /// Opens an `AF_PACKET` socket in the calling thread's namespace that sees every frame of link `index`, both ways.
-pub fn packet_socket(index: u32) -> io::Result<OwnedFd> {
+pub(crate) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     let protocol = (libc::ETH_P_ALL as u16).to_be();
     // SAFETY: socket() takes no pointers; the descriptor it returns is new and owned by nobody else.
     let fd = unsafe {
-        let fd = libc::socket(
-            libc::AF_PACKET,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            i32::from(protocol),
-        );
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol));
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -28,30 +30,17 @@ pub fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     };
     let address = link_address(index, protocol);
     // SAFETY: `address` lives across the call and the length is its own.
-    let bound = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
+    let bound =
+        unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t) };
     check(bound)?;
     // An 802.1Q tag is taken out of the frame by the kernel and told beside it (PACKET_AUXDATA).
-    set_option(
-        fd.as_raw_fd(),
-        libc::SOL_PACKET,
-        libc::PACKET_AUXDATA,
-        1,
-    )?;
+    set_option(fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
     Ok(fd)
 }
 
 /// Receives one frame into `buffer`; gives its length and, where the kernel took one out, its VLAN tag.
-pub fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u16>)> {
-    let mut part = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+pub(crate) fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u16>)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // u64 for the alignment that control messages want.
     let mut control = [0_u64; 16];
     // SAFETY: an all-zero msghdr is valid; its pointers are to locals that outlive the call.
@@ -68,11 +57,9 @@ pub fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_PACKET && (*header).cmsg_type == libc::PACKET_AUXDATA
-            {
-                let aux: libc::tpacket_auxdata = libc::CMSG_DATA(header)
-                    .cast::<libc::tpacket_auxdata>()
-                    .read_unaligned();
+            if (*header).cmsg_level == libc::SOL_PACKET && (*header).cmsg_type == libc::PACKET_AUXDATA {
+                let aux: libc::tpacket_auxdata =
+                    libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned();
                 if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
                     tag = Some(aux.tp_vlan_tci & 0x0fff);
                 }
@@ -84,7 +71,7 @@ pub fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<
 }
 
 /// Sends `frame`, Ethernet header included, out of link `index`.
-pub fn send_frame(fd: RawFd, index: u32, frame: &[u8]) -> io::Result<()> {
+pub(crate) fn send_frame(fd: RawFd, index: u32, frame: &[u8]) -> io::Result<()> {
     let address = link_address(index, 0);
     // SAFETY: both pointers are to data that lives across the call, with their own lengths.
     let sent = unsafe {
@@ -104,31 +91,19 @@ pub fn send_frame(fd: RawFd, index: u32, frame: &[u8]) -> io::Result<()> {
 }
 
 /// Sets a socket option that is an int.
-pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer is to a local int and the length is an int's.
-    check(unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    })
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t) })
 }
 
 /// Makes the child of `command` die with the thread that starts it, so that nothing outlives a test that is killed.
-pub fn die_with_parent(command: &mut Command) -> &mut Command {
+pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: prctl is a plain system call, allowed between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
-        })
-    }
+    unsafe { command.pre_exec(|| check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))) }
 }
 
 /// A descriptor that becomes readable when the process ends. On a kernel without `pidfd_open` (before 5.3) an error.
-pub fn process_handle(pid: u32) -> io::Result<OwnedFd> {
+pub(crate) fn process_handle(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers; the descriptor it returns is new and owned by nobody else.
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
@@ -140,7 +115,7 @@ pub fn process_handle(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Ends a guest kernel. Only its first process may call it; it does not return.
-pub fn power_off() -> io::Error {
+pub(crate) fn power_off() -> io::Error {
     // SAFETY: reboot() takes a number; sync() nothing.
     unsafe {
         libc::sync();

@@ -40,10 +40,7 @@ impl Space {
 
     /// A new namespace as a container runtime makes it: nothing in it but a loopback that is down.
     pub fn pod(name: &str) -> Result<Self> {
-        Ok(Self {
-            name: name.to_owned(),
-            ns: Netns::create()?,
-        })
+        Ok(Self { name: name.to_owned(), ns: Netns::create()? })
     }
 
     /// A node with one bridge, `sw0`, for [`cable`]s to be plugged into with [`Space::plug`].
@@ -58,9 +55,7 @@ impl Space {
     pub fn netlink<T: Send>(&self, work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
         self.ns
             .run(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async {
                     let (connection, handle, _) = rtnetlink::new_connection()?;
                     tokio::spawn(connection);
@@ -78,15 +73,12 @@ impl Space {
     /// The link of that name or alternative name, if there is one.
     pub fn find(&self, name: &str) -> Result<Option<Link>> {
         let links = self.links()?;
-        Ok(links
-            .into_iter()
-            .find(|link| link.name == name || link.altnames.iter().any(|alt| alt == name)))
+        Ok(links.into_iter().find(|link| link.name == name || link.altnames.iter().any(|alt| alt == name)))
     }
 
     /// The link of that name; an error if there is none.
     pub fn link(&self, name: &str) -> Result<Link> {
-        self.find(name)?
-            .ok_or_else(|| anyhow!("link {name:?}: not found in {:?}", self.name))
+        self.find(name)?.ok_or_else(|| anyhow!("link {name:?}: not found in {:?}", self.name))
     }
 
     /// Every link that is a port of `bridge`.
@@ -131,11 +123,7 @@ impl Space {
     pub fn vlans(&self, name: &str) -> Result<Vec<Vlan>> {
         let index = self.link(name)?.index;
         let all = self.netlink(async |handle| see::vlans(&handle).await)?;
-        Ok(all
-            .into_iter()
-            .filter(|(of, _)| *of == index)
-            .flat_map(|(_, vlans)| vlans)
-            .collect())
+        Ok(all.into_iter().filter(|(of, _)| *of == index).flat_map(|(_, vlans)| vlans).collect())
     }
 
     /// Makes a bridge, down.
@@ -213,13 +201,9 @@ impl Space {
             let mut request = handle.address().add(index, ip, prefix);
             let message = request.message_mut();
             message.header.flags |= AddressHeaderFlags::Nodad;
-            message
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
             let request = request.execute();
-            request
-                .await
-                .with_context(|| format!("address {cidr} on link {name:?}: add"))
+            request.await.with_context(|| format!("address {cidr} on link {name:?}: add"))
         })
     }
 
@@ -251,21 +235,13 @@ impl Space {
         let message = route_to(to, via)?;
         self.netlink(async |handle| {
             let request = handle.route().add(message).execute();
-            request
-                .await
-                .with_context(|| format!("route to {to} via {via}: add"))
+            request.await.with_context(|| format!("route to {to} via {via}: add"))
         })
     }
 
-    /// Removes the route to `to` over `via`.
-    pub fn remove_route(&self, to: &str, via: IpAddr) -> Result<()> {
-        let message = route_to(to, via)?;
-        self.netlink(async |handle| {
-            let request = handle.route().del(message).execute();
-            request
-                .await
-                .with_context(|| format!("route to {to} via {via}: delete"))
-        })
+    /// Removes the route to `to`, whoever made it.
+    pub fn remove_route(&self, to: &str) -> Result<()> {
+        self.netlink(async |handle| see::remove_route(&handle, to).await)
     }
 
     /// Reads a sysctl of the namespace; `key` is a path below `/proc/sys`, so that link names with dots work.
@@ -284,9 +260,7 @@ impl Space {
 
     /// The nftables ruleset as `nft` prints it; empty where the kernel or the machine has no nftables.
     pub fn ruleset(&self) -> Result<String> {
-        let output = self
-            .ns
-            .run(|| Command::new("nft").args(["--stateless", "list", "ruleset"]).output())?;
+        let output = self.ns.run(|| Command::new("nft").args(["--stateless", "list", "ruleset"]).output())?;
         match output {
             Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -306,13 +280,8 @@ impl Space {
 
 /// Joins two namespaces by a veth whose ends are up: a cable. Cut it with [`Space::down`] on either end.
 pub fn cable(a: &Space, a_name: &str, b: &Space, b_name: &str) -> Result<()> {
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(b_name.to_owned())
-        .setns_by_fd(b.ns.fd())
-        .build();
-    let message = LinkVeth::new(a_name, b_name)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .build();
+    let peer = LinkMessageBuilder::<LinkUnspec>::new().name(b_name.to_owned()).setns_by_fd(b.ns.fd()).build();
+    let message = LinkVeth::new(a_name, b_name).set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
     a.add(a_name, message)?;
     a.up(a_name)?;
     b.up(b_name)?;

@@ -55,9 +55,7 @@ impl Netns {
 /// A panic in `work` (a failed assertion, say) goes on in the caller with its own message.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new()
-            .spawn_scoped(scope, work)
-            .map_err(|e| anyhow!("thread: {e}"))?;
+        let thread = thread::Builder::new().spawn_scoped(scope, work).map_err(|e| anyhow!("thread: {e}"))?;
         match thread.join() {
             Ok(value) => Ok(value),
             Err(panic) => std::panic::resume_unwind(panic),

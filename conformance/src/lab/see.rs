@@ -7,16 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecBridge, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, Prop, State,
+    AfSpecBridge, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 /// A link as the kernel reports it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, set or not by itself")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index, of this namespace.
@@ -102,25 +103,14 @@ pub struct Vlan {
 
 /// All links of the handle's namespace.
 pub(super) async fn links(handle: &Handle) -> Result<Vec<Link>> {
-    let messages: Vec<LinkMessage> = handle
-        .link()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .context("links: dump")?;
+    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.context("links: dump")?;
     Ok(messages.into_iter().map(link).collect())
 }
 
 /// All addresses of the handle's namespace.
 pub(super) async fn addresses(handle: &Handle) -> Result<Vec<Address>> {
-    let messages: Vec<AddressMessage> = handle
-        .address()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .context("addresses: dump")?;
+    let messages: Vec<AddressMessage> =
+        handle.address().get().execute().try_collect().await.context("addresses: dump")?;
     Ok(messages.into_iter().filter_map(address).collect())
 }
 
@@ -141,8 +131,13 @@ pub(super) async fn await_link(wanted: impl Fn(&Link) -> bool, limit: Duration) 
         RouteNetlinkMessage::NewLink(new) => wanted(&link(new)),
         _ => false,
     };
-    await_message(&[MulticastGroup::Link], async |handle| Ok(links(handle).await?.iter().any(&wanted)), is_wanted, limit)
-        .await
+    await_message(
+        &[MulticastGroup::Link],
+        async |handle| Ok(links(handle).await?.iter().any(&wanted)),
+        is_wanted,
+        limit,
+    )
+    .await
 }
 
 async fn await_message(
@@ -176,16 +171,21 @@ pub(super) async fn routes(handle: &Handle) -> Result<Vec<Route>> {
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
     for family in [v4, v6] {
-        let messages: Vec<RouteMessage> = handle
-            .route()
-            .get(family)
-            .execute()
-            .try_collect()
-            .await
-            .context("routes: dump")?;
+        let messages: Vec<RouteMessage> =
+            handle.route().get(family).execute().try_collect().await.context("routes: dump")?;
         all.extend(messages.iter().filter_map(route));
     }
     Ok(all)
+}
+
+/// Removes the route to `to` by the very message that the kernel describes it with: a request has to match in protocol
+/// and scope too.
+pub(super) async fn remove_route(handle: &Handle, to: &str) -> Result<()> {
+    let any = RouteMessageBuilder::<IpAddr>::new().build();
+    let messages: Vec<RouteMessage> = handle.route().get(any).execute().try_collect().await.context("routes: dump")?;
+    let found = messages.into_iter().find(|message| route(message).is_some_and(|route| route.to == to));
+    let message = found.with_context(|| format!("route to {to}: not there to be removed"))?;
+    handle.route().del(message).execute().await.with_context(|| format!("route to {to}: delete"))
 }
 
 /// The VLANs of every bridge port and bridge, by link index.
@@ -198,10 +198,7 @@ pub(super) async fn vlans(handle: &Handle) -> Result<Vec<(u32, Vec<Vlan>)>> {
         .try_collect()
         .await
         .context("bridge VLANs: dump")?;
-    Ok(messages
-        .into_iter()
-        .map(|message| (message.header.index, port_vlans(&message)))
-        .collect())
+    Ok(messages.into_iter().map(|message| (message.header.index, port_vlans(&message))).collect())
 }
 
 fn port_vlans(message: &LinkMessage) -> Vec<Vlan> {
@@ -353,7 +350,5 @@ pub fn mac_bytes(text: &str) -> Result<[u8; 6]> {
         .map(|part| u8::from_str_radix(part, 16))
         .collect::<Result<Vec<u8>, _>>()
         .with_context(|| format!("mac {text:?}: not hexadecimal"))?;
-    bytes
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("mac {text:?}: not six bytes"))
+    bytes.try_into().map_err(|_| anyhow::anyhow!("mac {text:?}: not six bytes"))
 }

@@ -33,23 +33,14 @@ impl Snapshot {
     pub fn ensure_same(&self, after: &Self) -> Result<()> {
         let gone: Vec<_> = self.0.difference(&after.0).map(|line| format!("- {line}")).collect();
         let new: Vec<_> = after.0.difference(&self.0).map(|line| format!("+ {line}")).collect();
-        ensure!(
-            gone.is_empty() && new.is_empty(),
-            "the node was changed:\n{}\n{}",
-            gone.join("\n"),
-            new.join("\n")
-        );
+        ensure!(gone.is_empty() && new.is_empty(), "the node was changed:\n{}\n{}", gone.join("\n"), new.join("\n"));
         Ok(())
     }
 }
 
 fn space_lines(space: &Space) -> Result<Vec<String>> {
     let (links, addresses, routes) = space.netlink(async |handle| {
-        Ok((
-            see::links(&handle).await?,
-            see::addresses(&handle).await?,
-            see::routes(&handle).await?,
-        ))
+        Ok((see::links(&handle).await?, see::addresses(&handle).await?, see::routes(&handle).await?))
     })?;
     let name = |index: Option<u32>| {
         let found = links.iter().find(|link| Some(link.index) == index);

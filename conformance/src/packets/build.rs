@@ -60,23 +60,19 @@ pub fn unsolicited_na(mac: [u8; 6], ip: Ipv6Addr) -> Vec<u8> {
 
 /// The link-local address that belongs to a MAC (RFC 4291, appendix A).
 fn link_local(mac: [u8; 6]) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac;
     let mut octets = [0; 16];
     octets[..2].copy_from_slice(&[0xfe, 0x80]);
-    octets[8..].copy_from_slice(&[a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    octets[8..11].copy_from_slice(&mac[..3]);
+    octets[8] ^= 2;
+    octets[11..13].copy_from_slice(&[0xff, 0xfe]);
+    octets[13..].copy_from_slice(&mac[3..]);
     octets.into()
 }
 
 fn icmpv6(mac: [u8; 6], source: Ipv6Addr, mut body: Vec<u8>) -> Vec<u8> {
     let length = u16::try_from(body.len()).expect("a message made here is short");
-    let pseudo = [
-        &source.octets()[..],
-        &ALL_NODES.octets(),
-        &u32::from(length).to_be_bytes(),
-        &[0, 0, 0, 58],
-        &body,
-    ]
-    .concat();
+    let pseudo =
+        [&source.octets()[..], &ALL_NODES.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, 58], &body].concat();
     let sum = checksum(&pseudo);
     body[2..4].copy_from_slice(&sum.to_be_bytes());
     // Hop limit 255: a neighbour-discovery message with less has been forwarded and is ignored.
@@ -91,10 +87,8 @@ fn icmpv6(mac: [u8; 6], source: Ipv6Addr, mut body: Vec<u8>) -> Vec<u8> {
 
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()))
-        .sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default())).sum();
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }

@@ -74,8 +74,7 @@ impl Frame {
 
     /// A gratuitous ARP, request or reply, for `ip`.
     pub fn announces_v4(&self, ip: Ipv4Addr) -> bool {
-        matches!(&self.body, Body::Arp { sender, target, .. } if *sender == ip && *target == ip)
-            && self.to == BROADCAST
+        matches!(&self.body, Body::Arp { sender, target, .. } if *sender == ip && *target == ip) && self.to == BROADCAST
     }
 
     /// An unsolicited neighbour advertisement for `ip` to all nodes, with the override flag, so that caches take it.
@@ -140,22 +139,17 @@ fn ipv4(bytes: &[u8]) -> Option<Body> {
 }
 
 fn ipv6(bytes: &[u8]) -> Option<Body> {
+    const HOP_BY_HOP: u8 = 0;
     let address = |at: usize| -> Option<IpAddr> {
         let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
         Some(Ipv6Addr::from(octets).into())
     };
-    const HOP_BY_HOP: u8 = 0;
     let (mut protocol, mut start) = (*bytes.get(6)?, 40);
     if protocol == HOP_BY_HOP {
         protocol = *bytes.get(40)?;
         start = 48 + usize::from(*bytes.get(41)?) * 8;
     }
-    Some(Body::Ip {
-        from: address(8)?,
-        to: address(24)?,
-        protocol,
-        payload: bytes.get(start..)?.to_vec(),
-    })
+    Some(Body::Ip { from: address(8)?, to: address(24)?, protocol, payload: bytes.get(start..)?.to_vec() })
 }
 
 #[cfg(test)]

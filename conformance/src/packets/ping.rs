@@ -29,12 +29,7 @@ pub struct Ping {
 impl Default for Ping {
     /// One request of 56 bytes, one second.
     fn default() -> Self {
-        Self {
-            count: 1,
-            timeout: Duration::from_secs(1),
-            size: 56,
-            dont_fragment: false,
-        }
+        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false }
     }
 }
 
@@ -57,7 +52,8 @@ impl Ping {
     fn inside(self, target: IpAddr) -> Result<Pings> {
         let socket = self.socket(target)?;
         // Raw sockets see the replies to everybody's requests; the id tells ours.
-        let id = (std::process::id() as u16) ^ (socket.as_raw_fd() as u16).rotate_left(8);
+        let [.., high, low] = (std::process::id() ^ socket.as_raw_fd().unsigned_abs().rotate_left(8)).to_be_bytes();
+        let id = u16::from_be_bytes([high, low]);
         let mut pings = Pings::default();
         for sequence in 1..=self.count {
             let message = echo(target, id, sequence, self.size);
@@ -96,7 +92,14 @@ impl Ping {
 fn is_answer_no(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EMSGSIZE | libc::ENETDOWN | libc::EADDRNOTAVAIL | libc::EACCES)
+        Some(
+            libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::EMSGSIZE
+                | libc::ENETDOWN
+                | libc::EADDRNOTAVAIL
+                | libc::EACCES
+        )
     )
 }
 
@@ -119,9 +122,7 @@ fn await_reply(socket: &Socket, target: IpAddr, id_and_sequence: &[u8], end: Ins
         let start = if target.is_ipv4() { usize::from(bytes[0] & 0x0f) * 4 } else { 0 };
         let reply = if target.is_ipv4() { 0 } else { 129 };
         let message = bytes.get(start..).unwrap_or_default();
-        if message.first() == Some(&reply)
-            && message.get(4..8) == Some(id_and_sequence)
-        {
+        if message.first() == Some(&reply) && message.get(4..8) == Some(id_and_sequence) {
             return Ok(true);
         }
     }
@@ -130,10 +131,7 @@ fn await_reply(socket: &Socket, target: IpAddr, id_and_sequence: &[u8], end: Ins
 /// Succeeds as soon as `target` answers `space`. The first few requests may be lost: to address resolution, and to links
 /// that the kernel's link watch, which works once a second, has not started yet.
 pub fn reaches(space: &Space, target: IpAddr) -> Result<Duration> {
-    let ping = Ping {
-        timeout: Duration::from_millis(100),
-        ..Ping::default()
-    };
+    let ping = Ping { timeout: Duration::from_millis(100), ..Ping::default() };
     for _ in 0..40 {
         let pings = ping.run(space, target)?;
         if let Some(time) = pings.times.first() {
@@ -145,11 +143,7 @@ pub fn reaches(space: &Space, target: IpAddr) -> Result<Duration> {
 
 /// Succeeds if `target` answers `space` not once in three requests. Only with a control ping beside it is this a proof.
 pub fn isolated(space: &Space, target: IpAddr) -> Result<()> {
-    let ping = Ping {
-        count: 3,
-        timeout: Duration::from_millis(300),
-        ..Ping::default()
-    };
+    let ping = Ping { count: 3, timeout: Duration::from_millis(300), ..Ping::default() };
     let pings = ping.run(space, target)?;
     if !pings.times.is_empty() {
         bail!("{target} answers {:?}, which it should not", space.name);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::lab::Space;
 
@@ -25,7 +25,7 @@ pub fn peer_seen_by_tcp(server: &Space, address: IpAddr, client: &Space) -> Resu
             Ok(from.ip())
         });
         let called = client.ns.run(|| call(at))?;
-        let seen = served.join().expect("the server does not panic");
+        let seen = served.join().unwrap_or_else(|_| Err(anyhow!("tcp: the server panicked")));
         called.with_context(|| format!("tcp from {:?} to {at}", client.name))?;
         seen
     })
@@ -55,11 +55,8 @@ pub fn peer_seen_by_udp(server: &Space, address: IpAddr, client: &Space) -> Resu
     let socket = server.ns.run(|| UdpSocket::bind((address, 0)))?.context("udp: bind")?;
     socket.set_read_timeout(Some(LIMIT))?;
     let at = socket.local_addr()?;
-    let any: IpAddr = if address.is_ipv4() {
-        std::net::Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        std::net::Ipv6Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr =
+        if address.is_ipv4() { std::net::Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
     let sent = client.ns.run(|| UdpSocket::bind((any, 0))?.send_to(b"ping", at))?;
     sent.with_context(|| format!("udp from {:?} to {at}", client.name))?;
     let (_, from) = socket.recv_from(&mut [0; 16]).context("udp: nothing came")?;

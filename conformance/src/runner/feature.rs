@@ -63,7 +63,9 @@ impl Feature {
             Self::Dummy => link_works(kind(InfoKind::Dummy)),
             Self::Vlan => vlan_works(),
             Self::Strace => has("strace"),
-            Self::Reference => ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists()),
+            Self::Reference => {
+                ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists())
+            }
             Self::Cnitool => cnitool().is_some(),
             Self::Containerd => has("containerd") && has("runc") && Path::new("/bin/busybox").exists(),
             Self::Root => is_real_root(),
@@ -92,9 +94,7 @@ pub fn cnitool() -> Option<std::path::PathBuf> {
 }
 
 fn kind(kind: InfoKind) -> LinkMessage {
-    LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind)
-        .name("probe".to_owned())
-        .build()
+    LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind).name("probe".to_owned()).build()
 }
 
 fn link_works(message: LinkMessage) -> bool {

@@ -55,19 +55,25 @@ pub(super) fn run_elsewhere(
     };
     let (kernel, tool): (Vec<Chosen>, Vec<Chosen>) =
         tests.iter().partition(|(_, test)| lacking(test, here).into_iter().all(Feature::is_kernels));
-    tool.iter().for_each(|test| not_run(test, "another kernel would not help; install it"));
+    for test in &tool {
+        not_run(test, "another kernel would not help; install it");
+    }
     if kernel.is_empty() {
         return;
     }
     if options.no_guest {
-        kernel.iter().for_each(|test| not_run(test, "and --no-guest was given"));
+        for test in &kernel {
+            not_run(test, "and --no-guest was given");
+        }
         return;
     }
     match in_guest(&kernel, cni_path) {
         Ok(records) => {
             let ran: BTreeSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
             let missed: Vec<&Chosen> = kernel.iter().filter(|(_, test)| !ran.contains(test.name)).collect();
-            missed.into_iter().for_each(|test| not_run(test, "the guest ended without a word about it"));
+            for test in missed {
+                not_run(test, "the guest ended without a word about it");
+            }
             records.into_iter().for_each(add);
         }
         Err(e) => kernel.iter().for_each(|test| not_run(test, &format!("the guest failed: {e:#}"))),
@@ -153,7 +159,9 @@ pub fn guest_init(orders: &Path) -> Result<ExitCode> {
 
 fn prepare() -> Result<()> {
     let nothing = None::<&str>;
-    for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"), ("tmpfs", "/run")] {
+    for (kind, at) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"), ("tmpfs", "/run")]
+    {
         fs::create_dir_all(at).with_context(|| format!("{at}: make"))?;
         match mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing) {
             // Some kernels mount /dev by themselves.

@@ -22,12 +22,12 @@ use serde::{Deserialize, Serialize};
 
 pub use case::{Attachment, Case, merged};
 pub use feature::Feature;
+pub use feature::cnitool;
 pub use guest::{guest_init, guest_run};
 pub use one::{OneArgs, probe, run_inner, run_one};
 pub use report::summarise;
 pub use sandbox::in_sandbox;
 pub use schedule::run;
-pub use feature::cnitool;
 
 /// One test.
 #[derive(Clone, Copy, Debug)]
@@ -49,14 +49,7 @@ pub struct Test {
 impl Test {
     /// A test that needs nothing special and is done within 30 seconds.
     pub const fn new(name: &'static str, purpose: &'static str, run: fn(&Case) -> anyhow::Result<()>) -> Self {
-        Self {
-            name,
-            purpose,
-            needs: &[],
-            ours: false,
-            limit: Duration::from_secs(30),
-            run,
-        }
+        Self { name, purpose, needs: &[], ours: false, limit: Duration::from_secs(30), run }
     }
 
     /// With features that it cannot run without.

@@ -53,10 +53,7 @@ fn attempt(test: &Test, args: &OneArgs) -> Result<()> {
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     sandbox::enter()?;
     ensure!(args.dir.is_dir(), "directory {:?}: hidden by the sandbox; set TMPDIR to one not below /run", args.dir);
-    let case = Case {
-        cni_path: args.cni_path.clone(),
-        dir: args.dir.join("test"),
-    };
+    let case = Case { cni_path: args.cni_path.clone(), dir: args.dir.join("test") };
     fs::create_dir_all(&case.dir).with_context(|| format!("{:?}: make", case.dir))?;
     std::panic::set_hook(Box::new(|info| {
         if let Ok(mut text) = PANIC.lock() {

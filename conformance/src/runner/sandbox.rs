@@ -12,7 +12,8 @@ use crate::sys;
 
 /// Starts this very program with `args` as the first process of a new process namespace, and waits for it.
 pub(super) fn start(args: &[&str]) -> Result<ExitStatus> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID).context("sandbox: unshare")?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID)
+        .context("sandbox: unshare")?;
     let mut command = Command::new("/proc/self/exe");
     sys::die_with_parent(&mut command).args(args);
     command.status().context("sandbox: start")

@@ -29,7 +29,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         bail!("no test matches; see the subcommand `list`");
     }
     let here = features_here()?;
-    let (local, elsewhere): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, test)| lacking(test, &here).is_empty());
+    let (local, elsewhere): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|(_, test)| lacking(test, &here).is_empty());
     let report = Mutex::new(Report::new(options.results.as_deref(), known, left_out)?);
     let add = |record| report.lock().map_or((), |mut report| report.add(record));
     std::thread::scope(|scope| {
@@ -38,7 +39,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         run_here(&local, &cni_path, options.jobs, &add);
     });
     let report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    report.finish()
+    Ok(report.finish())
 }
 
 fn plugins(given: Option<&Path>) -> Result<PathBuf> {
@@ -63,7 +64,8 @@ fn choose(options: &Options, foreign: bool) -> (Vec<Chosen>, usize) {
 
 /// What the machine and its kernel have.
 pub(super) fn features_here() -> Result<BTreeSet<Feature>> {
-    let output = Command::new("/proc/self/exe").arg("probe").stderr(Stdio::inherit()).output().context("probe: start")?;
+    let output =
+        Command::new("/proc/self/exe").arg("probe").stderr(Stdio::inherit()).output().context("probe: start")?;
     if !output.status.success() {
         bail!("probe of the machine's features: {}", output.status);
     }

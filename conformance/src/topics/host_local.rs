@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 use crate::runner::{Attachment, Case, Feature, Test, merged};
@@ -184,7 +185,10 @@ fn ranges_of_the_runtime_are_used(case: &Case) -> Result<()> {
 
 fn dns_comes_from_resolv_conf(case: &Case) -> Result<()> {
     let path = case.dir.join("resolv.conf");
-    fs::write(&path, "# a comment\nnameserver 10.0.0.53\nnameserver fd00::53\nsearch a.example b.example\noptions ndots:5\n")?;
+    fs::write(
+        &path,
+        "# a comment\nnameserver 10.0.0.53\nnameserver fd00::53\nsearch a.example b.example\noptions ndots:5\n",
+    )?;
     let mut conf = subnet(case, "10.7.0.0/24");
     conf["ipam"]["resolvConf"] = json!(path);
     let result = attachment(case, "c1", &conf)?.add()?;
@@ -222,14 +226,17 @@ fn a_locked_directory_is_waited_for(case: &Case) -> Result<()> {
     let conf = subnet(case, "10.7.0.0/24");
     let first = attachment(case, "c1", &conf)?;
     first.add()?;
-    let lock = fs::File::open(case.leases_of("net").join("lock"))?;
-    lock.lock().context("flock")?;
+    let file = fs::File::open(case.leases_of("net").join("lock"))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).context("flock")?;
     let second = attachment(case, "c2", &conf)?;
-    let result = std::thread::scope(|scope| -> Result<Value> {
+    let second = &second;
+    let result = std::thread::scope(move |scope| -> Result<Value> {
+        // Moved in here, so that an error on the way lets go of the lock that the call waits for.
+        let lock = lock;
         let call = scope.spawn(|| second.add());
         await_lock_waiter(&lock)?;
         ensure!(case.lease_names("net")? == ["10.7.0.2"], "a lease was written in spite of the lock");
-        lock.unlock().context("flock")?;
+        drop(lock);
         call.join().expect("the call does not panic")
     })?;
     ensure!(addresses(&result) == ["10.7.0.3/24"], "{result}");

@@ -16,7 +16,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(an_injected_frame_is_captured, "injection and capture see the same bytes"),
     test!(a_snapshot_sees_every_change, "links, addresses, routes, leases"),
     test!(a_snapshot_sees_rules, "nftables rules").needs(&[Feature::NftInet]),
-    test!(a_bridge_keeps_vlans_apart, "a kernel that filters VLANs, here or in the guest").needs(&[Feature::BridgeVlan]),
+    test!(a_bridge_keeps_vlans_apart, "a kernel that filters VLANs, here or in the guest")
+        .needs(&[Feature::BridgeVlan]),
     test!(the_sandbox_is_not_the_machine, "mounts and processes are the test's own"),
 ];
 

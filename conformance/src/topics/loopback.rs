@@ -33,8 +33,12 @@ fn loopback_reports_what_is_there(case: &Case) -> Result<()> {
     let result = attachment.add()?;
     let sandbox = attachment.pod.ns.path();
     let interface = &result["interfaces"][0];
-    ensure!(interface["name"] == "lo" && interface["sandbox"].as_str().map(std::path::Path::new) == Some(&sandbox), "{result}");
-    let ips: Vec<&str> = result["ips"].as_array().into_iter().flatten().filter_map(|ip| ip["address"].as_str()).collect();
+    ensure!(
+        interface["name"] == "lo" && interface["sandbox"].as_str().map(std::path::Path::new) == Some(&sandbox),
+        "{result}"
+    );
+    let ips: Vec<&str> =
+        result["ips"].as_array().into_iter().flatten().filter_map(|ip| ip["address"].as_str()).collect();
     ensure!(ips == ["127.0.0.1/8", "::1/128"], "{result}");
     ensure!(result["ips"].as_array().is_some_and(|ips| ips.iter().all(|ip: &Value| ip["interface"] == 0)), "{result}");
     Ok(())

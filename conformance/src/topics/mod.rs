@@ -28,8 +28,6 @@ pub const TOPICS: &[Topic] = &[
 
 /// The test of that name with its topic's.
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
-    let mut all = TOPICS
-        .iter()
-        .flat_map(|topic| topic.tests.iter().copied().flatten().map(|test| (topic.name, test)));
+    let mut all = TOPICS.iter().flat_map(|topic| topic.tests.iter().copied().flatten().map(|test| (topic.name, test)));
     all.find(|(_, test)| test.name == name)
 }

@@ -10,13 +10,15 @@ use crate::packets::reaches;
 use crate::runner::{Attachment, Case, Feature, Test};
 use crate::test;
 
-pub(super) const TESTS: &[Test] = &[
-    test!(p27_a_hundred_pods_at_once, "on a node without the bridge: one bridge, no duplicate, nothing left").limit(180),
-    test!(p27_two_networks_make_one_bridge, "at once, twenty times").limit(60),
-    test!(p27_add_and_del_cross, "pods that come while others go").limit(60),
-    test!(no_other_program_is_started, "strace sees one execve for ADD, CHECK and DEL with everything on")
-        .needs(&[Feature::Strace, Feature::NftInet, Feature::NftBridge]),
-];
+pub(super) const TESTS: &[Test] =
+    &[
+        test!(p27_a_hundred_pods_at_once, "on a node without the bridge: one bridge, no duplicate, nothing left")
+            .limit(180),
+        test!(p27_two_networks_make_one_bridge, "at once, twenty times").limit(60),
+        test!(p27_add_and_del_cross, "pods that come while others go").limit(60),
+        test!(no_other_program_is_started, "strace sees one execve for ADD, CHECK and DEL with everything on")
+            .needs(&[Feature::Strace, Feature::NftInet, Feature::NftBridge]),
+    ];
 
 /// Does the same for all, each on a thread of its own, all started before any is waited for.
 fn at_once<T: Send, F: Fn(&Attachment) -> Result<T> + Sync>(all: &[Attachment], work: F) -> Result<Vec<T>> {
@@ -30,7 +32,8 @@ fn at_once<T: Send, F: Fn(&Attachment) -> Result<T> + Sync>(all: &[Attachment], 
 fn p27_a_hundred_pods_at_once(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
     let before = case.snapshot(&[&node])?;
-    let conf = case.bridge_with(json!({ "isDefaultGateway": true, "ipam": case.host_local(&["10.7.0.0/24", "fd07::/64"]) }));
+    let conf =
+        case.bridge_with(json!({ "isDefaultGateway": true, "ipam": case.host_local(&["10.7.0.0/24", "fd07::/64"]) }));
     let pods = (0..100)
         .map(|n| Ok(case.attachment(&node, &case.pod(&format!("p{n}"))?, &conf)))
         .collect::<Result<Vec<Attachment>>>()?;

@@ -42,11 +42,9 @@ fn static_args_replace_the_addresses(case: &Case) -> Result<()> {
     let configured = json!({ "addresses": [{ "address": "10.7.0.5/24" }] });
     let runtime = json!({ "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.7.0.11/24"] } });
     let args = json!({ "args": { "cni": { "ips": ["10.7.0.12/24"] } } });
-    for (extra, expected) in [
-        (merged(&runtime, args.clone()), "10.7.0.11/24"),
-        (args, "10.7.0.12/24"),
-        (json!({}), "10.7.0.13/24"),
-    ] {
+    for (extra, expected) in
+        [(merged(&runtime, args.clone()), "10.7.0.11/24"), (args, "10.7.0.12/24"), (json!({}), "10.7.0.13/24")]
+    {
         let result = attachment(case, configured.clone(), extra)?.args("IgnoreUnknown=true;IP=10.7.0.13/24").add()?;
         let ips = result["ips"].as_array().context("no ips")?;
         ensure!(ips.iter().any(|ip| ip["address"] == expected), "expected {expected}: {result}");
@@ -70,7 +68,9 @@ fn static_without_any_address_gives_none(case: &Case) -> Result<()> {
     let result = attachment(case, json!({}), json!({}))?.add()?;
     ensure!(result.get("ips").is_none_or(|ips| ips.as_array().is_some_and(Vec::is_empty)), "{result}");
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    let add = case.attachment(&node, &pod, &case.bridge_with(json!({ "ipam": null }))).with(json!({ "ipam": { "type": "static" } }));
+    let add = case
+        .attachment(&node, &pod, &case.bridge_with(json!({ "ipam": null })))
+        .with(json!({ "ipam": { "type": "static" } }));
     case.unchanged(&[&node, &pod], || add.call("ADD").fail_somehow()).map(drop)
 }
 

@@ -59,11 +59,9 @@ impl Attach for Bridge {
         PodSide { up: !config.disable_container_interface, dad: config.enabledad }
     }
 
-    async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<()> {
-        for port in attached.node.iter().skip(1) {
-            cx.host.wait_for_port(port.index).await?;
-        }
-        Ok(())
+    async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {
+        let [_bridge, port] = attached.node.as_slice() else { return Ok(Vec::new()) };
+        Ok(vec![cx.host.wait_for_port(port.index).await?])
     }
 
     async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {

@@ -1,15 +1,20 @@
 //! Addresses of links.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
 };
+use nix::errno::Errno;
 use podwire_spec::Cidr;
+use rtnetlink::MulticastGroup;
 
-use crate::{Net, Result};
+use crate::{Error, Net, Result};
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,22 @@ impl Net {
         }
         let message = RouteNetlinkMessage::NewAddress(message);
         self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
+    }
+
+    /// Waits until duplicate-address detection is done with every IPv6 address of the link (RFC 4862, section 5.4).
+    ///
+    /// # Errors
+    /// EADDRINUSE where an address has another owner on the network, ETIMEDOUT after ten seconds.
+    pub async fn wait_for_dad(&self, index: u32) -> Result<()> {
+        let object = format!("addresses of link number {index}");
+        let look = async || {
+            let addresses = self.addresses(index).await?;
+            match addresses.iter().find(|address| address.duplicate) {
+                Some(taken) => Err(Error::new(format!("address \"{}\"", taken.cidr), "claim", Errno::EADDRINUSE)),
+                None => Ok((!addresses.iter().any(|address| address.tentative)).then_some(())),
+            }
+        };
+        self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
     }
 
     /// Removes an address. One that is not there is no error: `false`.

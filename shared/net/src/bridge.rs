@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -13,12 +12,8 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
-use tokio::runtime;
 
 use crate::{Error, Link, Net, Result};
-
-/// How long a port may take to come into service; it normally takes well under a millisecond.
-pub const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Options of a port to change; what is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,39 +135,18 @@ impl Net {
     }
 
     /// Waits until the bridge has taken a port into service, which it does a moment after the link got its carrier:
-    /// frames that come earlier are lost. Woken by the kernel's notification, not by a clock; a port without carrier
-    /// would never come, so both ends of a veth must be up.
+    /// frames that come earlier are lost. A port without carrier would never come, so both ends of a veth must be up.
     ///
     /// # Errors
-    /// ENODEV where the link is gone, ETIMEDOUT after [`PORT_PATIENCE`].
+    /// ENODEV where the link is gone, ETIMEDOUT after five seconds: it normally takes well under one millisecond.
     pub async fn wait_for_port(&self, index: u32) -> Result<Link> {
-        let object = || format!("port number {index}");
-        let look = async || self.link_at(index).await?.ok_or_else(|| Error::new(object(), "wait for", Errno::ENODEV));
-        let in_service = |link: &Link| link.operational && link.port.is_none_or(|port| port.enabled);
-        let link = look().await?;
-        if in_service(&link) {
-            return Ok(link);
-        }
-        // Subscribed before the next look, so that nothing is missed between the two.
-        let runtime = runtime::Handle::current();
-        let subscribe = || {
-            let _on = runtime.enter();
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+        let object = format!("port number {index}");
+        let look = async || {
+            let link = self.link_at(index).await?.ok_or_else(|| Error::new(&object, "wait for", Errno::ENODEV))?;
+            let in_service = link.operational && link.port.is_none_or(|port| port.enabled);
+            Ok(in_service.then_some(link))
         };
-        let (connection, _handle, mut events) =
-            self.ns().run(subscribe)?.map_err(|error| Error::io(object(), "watch", &error))?;
-        runtime.spawn(connection);
-        let watch = async {
-            loop {
-                let link = look().await?;
-                // Whatever happened, look again; a lost notification (ENOBUFS) ends the stream.
-                if in_service(&link) || events.next().await.is_none() {
-                    return look().await;
-                }
-            }
-        };
-        let timed_out = || Error::new(object(), "wait until the bridge takes it into service", Errno::ETIMEDOUT);
-        tokio::time::timeout(PORT_PATIENCE, watch).await.map_err(|_| timed_out())?
+        self.wait(&object, MulticastGroup::Link, Duration::from_secs(5), look).await
     }
 }
 

@@ -20,7 +20,7 @@ mod route;
 mod sysctl;
 
 pub use address::Address;
-pub use bridge::{PORT_PATIENCE, PortChange, Vlan};
+pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
 pub use link::{Kind, Link, LinkChange, LinkSpec, Port};
 pub use net::Net;

@@ -4,8 +4,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask,
-        LinkFlags, LinkInfo, LinkMessage, Prop, State,
+        AfSpecInet, AfSpecUnspec, InetDevConf, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
     },
 };
 use nix::errno::Errno;
@@ -146,6 +146,8 @@ pub struct LinkChange<'a> {
     pub alias: Option<&'a str>,
     /// Switch promiscuous mode.
     pub promisc: Option<bool>,
+    /// Send gratuitous ARP whenever the link goes up or gets a MAC address (sysctl `arp_notify`).
+    pub arp_notify: bool,
 }
 
 impl Net {
@@ -250,6 +252,12 @@ impl Net {
         attributes.extend(change.master.map(LinkAttribute::Controller));
         attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
         attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        if change.arp_notify {
+            let mut conf = InetDevConf::default();
+            conf.arp_notify = 1;
+            let inet = vec![AfSpecInet::DevConfRequest(conf)];
+            attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(inet)]));
+        }
         let message = RouteNetlinkMessage::NewLink(message);
         self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
     }

@@ -1,6 +1,6 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use futures_util::StreamExt;
 use netlink_packet_core::{
@@ -8,7 +8,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use rtnetlink::sys::AsyncSocket;
+use rtnetlink::{MulticastGroup, sys::AsyncSocket};
 use tokio::runtime;
 
 use crate::{Error, Netns, Result};
@@ -36,7 +36,7 @@ impl Net {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with<T: Send>(ns: Netns, work: impl FnOnce() -> T + Send) -> Result<(Self, T)> {
+    pub fn open_with<T>(ns: Netns, work: impl FnOnce() -> T) -> Result<(Self, T)> {
         let runtime = runtime::Handle::current();
         let connect = || {
             let _on = runtime.enter();
@@ -67,6 +67,41 @@ impl Net {
     /// The namespace.
     pub fn ns(&self) -> &Netns {
         &self.ns
+    }
+
+    /// Waits until `look` finds what it looks for: it is asked again whenever the kernel notifies `group`, so that no
+    /// clock decides how long it takes.
+    pub(crate) async fn wait<T>(
+        &self,
+        object: &str,
+        group: MulticastGroup,
+        patience: Duration,
+        look: impl AsyncFn() -> Result<Option<T>>,
+    ) -> Result<T> {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        let runtime = runtime::Handle::current();
+        let subscribe = || {
+            let _on = runtime.enter();
+            rtnetlink::new_multicast_connection(&[group])
+        };
+        // Subscribed before the next look, so that nothing is missed between the two.
+        let (connection, _handle, mut events) =
+            self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))?;
+        runtime.spawn(connection);
+        let watch = async {
+            loop {
+                if let Some(found) = look().await? {
+                    return Ok(found);
+                }
+                if events.next().await.is_none() {
+                    return Err(Error::new(object, "watch", Errno::ENOBUFS));
+                }
+            }
+        };
+        let timed_out = |_| Error::new(object, "wait for", Errno::ETIMEDOUT);
+        tokio::time::timeout(patience, watch).await.map_err(timed_out)?
     }
 
     /// Sends a request and gathers what comes back, the acknowledgement aside. `object` and `operation` are for the

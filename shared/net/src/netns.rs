@@ -2,10 +2,8 @@
 
 use std::{
     fs::File,
-    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
-    thread,
 };
 
 use nix::{
@@ -68,10 +66,9 @@ impl Netns {
     /// # Errors
     /// EPERM without `CAP_SYS_ADMIN`.
     pub fn create() -> Result<Self> {
-        scoped("new network namespace", || {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new("network namespace", "create", errno))?;
-            Self::current()
-        })?
+        let _back = Back::from_here()?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new("network namespace", "create", errno))?;
+        Self::current()
     }
 
     /// A path that names the namespace for as long as the handle lives; good as `CNI_NETNS`.
@@ -104,19 +101,17 @@ impl Netns {
         Ok(id(self)? == id(other)?)
     }
 
-    /// Runs `work` inside the namespace, on a thread of its own that ends with it: no thread is ever left in a
-    /// foreign namespace, whatever `work` does.
+    /// Runs `work` inside the namespace. The calling thread is back where it was when this returns, whatever `work` does.
     ///
     /// # Errors
     /// EINVAL where the handle is no network namespace, EPERM without `CAP_SYS_ADMIN`.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         if self.is_current {
             return Ok(work());
         }
-        scoped(&self.name, || {
-            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new(&self.name, "enter", errno))?;
-            Ok(work())
-        })?
+        let _back = Back::from_here()?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::new(&self.name, "enter", errno))?;
+        Ok(work())
     }
 
     /// For netlink attributes that name a namespace.
@@ -131,13 +126,24 @@ impl AsFd for Netns {
     }
 }
 
-/// Runs `work` on a thread and waits for it; a panic goes on in the caller.
-fn scoped<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new()
-            .stack_size(256 * 1024)
-            .spawn_scoped(scope, work)
-            .map_err(|error: io::Error| Error::io(name, "start a thread for", &error))?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+/// The way back to the namespace that the thread is in: taken when it is dropped, by a panic too.
+///
+/// A thread of its own for each visit would do as well, and could not be stranded; but to start one and to wait for it
+/// wakes two processors, which takes longer than all that is done there.
+struct Back(File);
+
+impl Back {
+    fn from_here() -> Result<Self> {
+        Netns::current().map(|here| Self(here.file))
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // A thread that cannot return would go on with its work in the wrong namespace; no error can be as bad.
+        if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+            eprintln!("cannot return to the network namespace that this thread came from: {errno}");
+            std::process::abort();
+        }
+    }
 }

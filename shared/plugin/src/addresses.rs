@@ -21,7 +21,7 @@ impl<C> Context<C> {
         let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
         let prepare = || if result.ips.is_empty() { Ok(()) } else { set_up_sysctls(&link.name, has_ipv6, dad) };
         let pod = self.pod_after(prepare)?;
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let up = LinkChange { up: Some(true), arp_notify: !result.ips.is_empty(), ..LinkChange::default() };
         let routes = completed(&result.routes, result);
         let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));
         let add_routes = try_join_all(routes.iter().map(|route| pod.add_route(link.index, route)));
@@ -112,21 +112,21 @@ fn completed(routes: &[Route], result: &AddResult) -> Vec<Route> {
     all
 }
 
-/// Before the link goes up: its addresses are the ones given and no others, so no router may add to them; and it tells
-/// its neighbours when it gets a MAC address.
+/// Before the link goes up: its addresses are the ones given and no others, so no router may add to them (which is all
+/// that `autoconf` could do); and it tells its neighbours when it gets a MAC address.
 fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire_net::Result<()> {
-    let v4 = [("arp_notify", "1")];
-    let v6 = [("accept_ra", "0"), ("autoconf", "0"), ("ndisc_notify", "1")];
-    let optional = [("disable_ipv6", "0", has_ipv6), ("accept_dad", "0", !dad)];
-    let wanted = v4
-        .map(|(key, value)| ("ipv4", key, value))
-        .into_iter()
-        .chain(v6.map(|(key, value)| ("ipv6", key, value)))
-        .chain(optional.into_iter().filter(|one| one.2).map(|(key, value, _)| ("ipv6", key, value)));
-    for (family, key, value) in wanted {
-        match write_sysctl(&format!("{family}/conf/{ifname}/{key}"), value) {
+    for (key, value, is_wanted) in [
+        ("accept_ra", "0", true),
+        ("disable_ipv6", "0", has_ipv6),
+        ("ndisc_notify", "1", has_ipv6),
+        ("accept_dad", "0", has_ipv6 && !dad),
+    ] {
+        if !is_wanted {
+            continue;
+        }
+        match write_sysctl(&format!("ipv6/conf/{ifname}/{key}"), value) {
             // A kernel without IPv6, or one where it is switched off, has nothing to protect.
-            Err(error) if family == "ipv6" && error.is(Errno::ENOENT) && !has_ipv6 => {}
+            Err(error) if error.is(Errno::ENOENT) && !has_ipv6 => {}
             other => other?,
         }
     }

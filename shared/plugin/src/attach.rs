@@ -41,9 +41,9 @@ pub trait Attach: Sized {
         PodSide::default()
     }
 
-    /// Waits until the device passes packets.
-    async fn settle(_cx: &Context<Self::Config>, _attached: &Attached) -> Result<()> {
-        Ok(())
+    /// Waits until the device passes packets. Returns those of the node's links that it has read on the way.
+    async fn settle(_cx: &Context<Self::Config>, _attached: &Attached) -> Result<Vec<Link>> {
+        Ok(Vec::new())
     }
 
     /// CHECK: is the device as configured? The runner has compared name, MAC, MTU, addresses and routes.
@@ -116,14 +116,18 @@ impl<T: Attach> Plugin for T {
         }
         T::addressed(cx, &mut result).await?;
         let side = T::pod_side(&cx.conf.plugin);
+        let mut fresh = Vec::new();
         if side.up {
             cx.configure(&attached.pod, &result, side.dad).await?;
-            T::settle(cx, &attached).await?;
+            fresh = T::settle(cx, &attached).await?;
+            if side.dad {
+                cx.pod()?.wait_for_dad(attached.pod.index).await?;
+            }
             if !result.ips.is_empty() {
                 cx.announce(&attached.pod).await?;
             }
         }
-        result.interfaces = interfaces(cx, &read_back(cx, attached).await?);
+        result.interfaces = interfaces(cx, &read_back(cx, attached, &fresh).await?);
         Ok(result)
     }
 
@@ -218,15 +222,18 @@ fn interfaces<C>(cx: &Context<C>, attached: &Attached) -> Vec<Interface> {
 }
 
 /// The links as they are after the last change: another program may have rewritten a MAC address meanwhile, as udev
-/// does, and a bridge's MTU follows its ports.
-async fn read_back<C>(cx: &Context<C>, attached: Attached) -> Result<Attached> {
-    let again = async |net: &Net, link: &Link| {
+/// does, and a bridge's MTU follows its ports. What was read after the last change already is not read again.
+async fn read_back<C>(cx: &Context<C>, attached: Attached, fresh: &[Link]) -> Result<Attached> {
+    let again = async |net: &Net, link: &Link, fresh: &[Link]| {
+        if let Some(fresh) = fresh.iter().find(|fresh| fresh.index == link.index) {
+            return Ok(fresh.clone());
+        }
         let now = net.link_at(link.index).await?;
         let gone = || Error::differs(format!("link {:?}", link.name), "to be there", "none");
         Ok::<_, anyhow::Error>(now.ok_or_else(gone)?)
     };
     let pod = cx.pod()?;
-    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link)));
-    let (node, pod) = join2(node, again(pod, &attached.pod)).await;
+    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link, fresh)));
+    let (node, pod) = join2(node, again(pod, &attached.pod, &[])).await;
     Ok(Attached { node: node?, pod: pod? })
 }

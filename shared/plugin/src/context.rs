@@ -55,23 +55,14 @@ impl<C> Context<C> {
         let delegate = conf.ipam.as_deref().map(|kind| Delegate::find(kind, &env.path)).transpose();
         let delegate = match delegate {
             // What cannot be found cannot be asked to release; the rest still can.
-            Err(error) if env.command == Command::Del => {
+            Err(error) if matches!(env.command, Command::Del | Command::Gc) => {
                 tracing::warn!("{error:#}");
                 conf.ipam.as_ref().map(|kind| Delegate::Missing(kind.clone()))
             }
             other => other?,
         };
         let label = Label::new(&conf.name, &env.container_id, &env.ifname);
-        Ok(Self {
-            host: Net::open(own)?,
-            pod_ns: pod,
-            pod: OnceCell::new(),
-            env,
-            conf,
-            label,
-            delegate,
-            undo: vec![],
-        })
+        Ok(Self { host: Net::open(own)?, pod_ns: pod, pod: OnceCell::new(), env, conf, label, delegate, undo: vec![] })
     }
 
     /// The pod's namespace, for a message that makes a link in it.
@@ -99,7 +90,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// As [`Self::pod_ns`], and those of `work`.
-    pub(crate) fn pod_after(&self, work: impl FnOnce() -> podwire_net::Result<()> + Send) -> Result<&Net> {
+    pub(crate) fn pod_after(&self, work: impl FnOnce() -> podwire_net::Result<()>) -> Result<&Net> {
         if let Some(pod) = self.pod.get() {
             pod.ns().run(work)??;
             return Ok(pod);

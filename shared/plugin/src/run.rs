@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
-use podwire_spec::{AddResult, Command, Env, NetConf, Version};
+use podwire_spec::{AddResult, Command, Env, NetConf, Version, version_of};
 use serde::de::DeserializeOwned;
 use tokio::{
     runtime::Runtime,
@@ -52,7 +52,8 @@ pub trait Plugin: Sized {
 /// Runs a plugin for one call.
 pub fn run<P: Plugin>() -> ExitCode {
     answer(P::NAME, |env, text| {
-        let conf = NetConf::<P::Config>::parse(text)?;
+        let said = version_of(&text);
+        let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -65,7 +66,8 @@ pub fn run<P: Plugin>() -> ExitCode {
 /// Runs an address plugin for one call.
 pub fn run_ipam<P: Ipam>() -> ExitCode {
     answer(P::NAME, |env, text| {
-        let conf = NetConf::<P::Config>::parse_ipam(text)?;
+        let said = version_of(&text);
+        let conf = NetConf::<P::Config>::parse_ipam(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| {
             let result = delegate::ask::<P>(env.command, &env, &conf)?;
@@ -172,7 +174,8 @@ pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
 fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
     let (command, version) = (env.command, conf.version);
     let _on = runtime.enter();
-    let mut cx = Context::open(env, conf)?;
+    let mut cx = Context::open(env, conf)
+        .map_err(|error| if command == Command::Status { not_available(&error) } else { error })?;
     // The context outlives the work, so that a panic or a signal leaves its undo log behind.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {

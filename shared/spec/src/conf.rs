@@ -148,9 +148,10 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// Code 1 for an unsupported `cniVersion`, 6 for what is not JSON or has a wrong type, 7 for what cannot be, 2 for
     /// an unknown key under `"strict": true`.
     pub fn parse(text: String) -> Result<Self> {
-        let protocol = Protocol::read(&text)?;
-        let (plugin, ignored) = decode::<C>(&text)?;
-        let unknown = unknown(&text, of_plugin::<C>(ignored));
+        let value = json(&text)?;
+        let protocol = Protocol::read(&value)?;
+        let (plugin, ignored) = decode::<C>(&value)?;
+        let unknown = unknown(&value, of_plugin::<C>(ignored));
         Self::assemble(text, protocol, plugin, unknown)
     }
 
@@ -160,9 +161,10 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// # Errors
     /// As [`Self::parse`], and code 7 where there is no `ipam`.
     pub fn parse_ipam(text: String) -> Result<Self> {
-        let protocol = Protocol::read(&text)?;
-        let (whole, ignored) = decode::<Whole<C>>(&text)?;
-        let unknown = unknown(&text, of_ipam::<C>(ignored));
+        let value = json(&text)?;
+        let protocol = Protocol::read(&value)?;
+        let (whole, ignored) = decode::<Whole<C>>(&value)?;
+        let unknown = unknown(&value, of_ipam::<C>(ignored));
         Self::assemble(text, protocol, whole.ipam, unknown)
     }
 
@@ -201,13 +203,8 @@ impl<C: DeserializeOwned> NetConf<C> {
 
 impl Protocol {
     /// Reads the protocol's own fields and checks the names among them.
-    fn read(text: &str) -> Result<Self> {
-        if !text.trim_start().starts_with('{') {
-            // serde would take an array for a struct without its keys.
-            return Err(Error::new(code::DECODE, "stdin is not a JSON object")
-                .with_details("expected a network configuration, a JSON object, on stdin"));
-        }
-        let (protocol, _) = decode::<Self>(text)?;
+    fn read(value: &Value) -> Result<Self> {
+        let (protocol, _) = decode::<Self>(value)?;
         protocol.version()?;
         let name = protocol.name.as_deref().unwrap_or_default();
         if !network_name(name) {
@@ -236,34 +233,43 @@ impl Protocol {
     }
 }
 
-/// Reads `text` as a `T` and lists the paths of the keys that `T` passed over.
-///
-/// # Errors
-/// Code 6 for what is not JSON or has a wrong type, 7 for a value that cannot be; the JSON path is in the message.
-pub fn decode<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<String>)> {
-    let mut ignored = Vec::new();
-    let mut json = serde_json::Deserializer::from_str(text);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let read = serde_ignored::deserialize(tracked, |path| ignored.push(path.to_string()));
-    let value = read.and_then(|value| json.end().map(|()| value));
-    match value {
-        Ok(value) => Ok((value, ignored.into_iter().map(|path| path.replace(".?.", ".")).collect())),
-        Err(why) => Err(explain(&why, &track.path().to_string())),
+/// Reads `text` as one JSON object.
+fn json(text: &str) -> Result<Value> {
+    const EXPECTED: &str = "expected a network configuration, a JSON object, on stdin";
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        // serde would take an array for a struct without its keys.
+        Ok(_) => Err(Error::new(code::DECODE, "stdin is not a JSON object").with_details(EXPECTED)),
+        Err(why) => Err(Error::new(code::DECODE, format!("stdin is not JSON: {why}")).with_details(EXPECTED)),
     }
+}
+
+/// The version that a configuration asks for, even if nothing else of it can be read: errors are told in it.
+pub fn version_of(text: &str) -> Version {
+    let value = json(text).unwrap_or_default();
+    let version = value.get("cniVersion").map_or(Some(""), Value::as_str);
+    match version.map(Version::parse) {
+        Some(Ok(version)) if value.is_object() => version,
+        _ => Version::LATEST,
+    }
+}
+
+/// Reads `value` as a `T` and lists the paths of the keys that `T` passed over.
+fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<String>)> {
+    let mut ignored = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
+    let read = serde_ignored::deserialize(tracked, |path| ignored.push(path.to_string()));
+    // An optional value on the way adds a question mark to the path.
+    let ignored = ignored.into_iter().map(|path| path.replace(".?.", ".")).collect();
+    read.map(|value| (value, ignored)).map_err(|why| explain(&why, &track.path().to_string()))
 }
 
 /// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
 fn explain(why: &serde_json::Error, path: &str) -> Error {
     let said = why.to_string();
-    let said = said.split(" at line ").next().unwrap_or(&said);
-    if !why.is_data() {
-        let at = format!("line {}, column {}", why.line(), why.column());
-        return Error::new(code::DECODE, format!("stdin is not JSON: {said} at {at}"))
-            .with_details("expected a network configuration, a JSON object, on stdin");
-    }
     let path = if path == "." { "stdin" } else { path };
-    if said.starts_with("invalid type") || said.starts_with("duplicate field") {
+    if said.starts_with("invalid type") {
         return Error::new(code::DECODE, format!("{path}: {said}"));
     }
     // serde quotes in back ticks: the value first, then what may stand there.
@@ -306,17 +312,21 @@ fn strange(path: String, prefix: &str, near: impl Fn(&str) -> Option<&'static st
     (path, near)
 }
 
-/// Adds the values to the strangers.
-fn unknown(text: &str, strangers: Vec<Stranger>) -> Vec<Unknown> {
-    if strangers.is_empty() {
-        return Vec::new();
-    }
-    let whole: Value = serde_json::from_str(text).unwrap_or_default();
+/// Adds the values to the strangers, and writes their paths as errors do: `vlanTrunk[0].tag`.
+fn unknown(whole: &Value, strangers: Vec<Stranger>) -> Vec<Unknown> {
     strangers
         .into_iter()
         .map(|(path, near)| {
             let value = whole.pointer(&format!("/{}", path.replace('.', "/"))).map(ToString::to_string);
-            Unknown { value: value.unwrap_or_default(), near, path }
+            let mut written = String::new();
+            for part in path.split('.') {
+                match part.parse::<usize>() {
+                    Ok(place) => written.push_str(&format!("[{place}]")),
+                    Err(_) if written.is_empty() => written.push_str(part),
+                    Err(_) => written.extend([".", part]),
+                }
+            }
+            Unknown { value: value.unwrap_or_default(), near, path: written }
         })
         .collect()
 }

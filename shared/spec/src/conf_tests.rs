@@ -29,8 +29,8 @@ fn parse(text: &str) -> Result<NetConf<Sample>> {
 
 #[test]
 fn p05_what_is_not_json_is_code_6() {
-    let deep = format!("{{\"name\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    for text in ["", "{", "[]", "7", "null", "{} {}", "\u{0}", &deep] {
+    let deep = |key: &str| format!("{{\"name\": \"n\", \"{key}\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    for text in ["", "{", "[]", "7", "null", "{} {}", "\u{0}", &deep("name"), &deep("unknown")] {
         let error = parse(text).unwrap_err();
         assert_eq!(error.code, code::DECODE, "{text:.20}: {error}");
     }
@@ -50,6 +50,15 @@ fn p05_a_value_that_cannot_be_is_code_7_with_the_near_one() {
     assert!(error.msg.contains("mode") && error.msg.contains("did you mean \"private\""), "{error}");
     let error = parse(r#"{"name": "n", "mtu": -1}"#).unwrap_err();
     assert_eq!(error.code, code::INVALID_CONFIG);
+}
+
+#[test]
+fn p10_an_error_is_told_in_the_version_asked_for_even_if_the_rest_cannot_be_read() {
+    assert_eq!(version_of(r#"{"cniVersion": "0.4.0", "name": 7}"#), Version::V0_4_0);
+    assert_eq!(version_of(r#"{"name": "n"}"#), Version::V0_1_0);
+    for text in ["", "[]", r#"{"cniVersion": 7}"#, r#"{"cniVersion": "9.9.9"}"#] {
+        assert_eq!(version_of(text), Version::LATEST, "{text}");
+    }
 }
 
 #[test]
@@ -74,7 +83,7 @@ fn p06_unknown_keys_are_found_with_their_near_names() {
     )
     .unwrap();
     let paths: Vec<_> = conf.unknown.iter().map(|unknown| unknown.path.as_str()).collect();
-    assert_eq!(paths, ["isGatway", "trunks.0.idd"]);
+    assert_eq!(paths, ["isGatway", "trunks[0].idd"]);
     assert_eq!(conf.unknown[0].near, Some("isGateway"));
     assert_eq!(conf.unknown[0].value, "true");
     assert_eq!(conf.unknown[1].value, "2");
@@ -136,8 +145,8 @@ fn p06_an_address_plugin_knows_strangers_below_ipam_only() {
     let text = r#"{"name": "n", "isGatway": true, "ipam": {"type": "x", "rangs": [], "ranges": [[{"subnet": "10.0.0.0/8", "a": 1}]]}}"#;
     let conf = parse_ipam(text).unwrap();
     let found: Vec<_> = conf.unknown.iter().map(|unknown| (unknown.path.as_str(), unknown.near)).collect();
-    assert_eq!(found, [("ipam.rangs", Some("ranges")), ("ipam.ranges.0.0.a", None)]);
-    assert_eq!(conf.unknown[1].value, "1");
+    assert_eq!(found, [("ipam.ranges[0][0].a", None), ("ipam.rangs", Some("ranges"))]);
+    assert_eq!(conf.unknown[0].value, "1");
     assert!(conf.plugin.data_dir.is_empty());
     let error = parse_ipam(&text.replace(r#""name""#, r#""strict": true, "name""#)).unwrap_err();
     assert_eq!(error.code, code::UNSUPPORTED_FIELD);

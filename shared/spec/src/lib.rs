@@ -20,7 +20,7 @@ mod result;
 mod suggest;
 mod version;
 
-pub use conf::{Attachment, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, decode};
+pub use conf::{Attachment, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, version_of};
 pub use env::{Command, Env, K8sPod, PodArgs};
 pub use error::{Error, code};
 pub use names::{container_id, interface_name, network_name};

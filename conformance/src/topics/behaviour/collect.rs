@@ -22,8 +22,7 @@ fn network(case: &Case, name: &str) -> Value {
 
 /// GC of a network with these attachments as the valid ones.
 fn collect(case: &Case, on: &Attachment, conf: &Value, valid: &[&Attachment]) -> crate::cni::Call {
-    let list: Vec<Value> =
-        valid.iter().map(|a| json!({ "containerID": a.container, "ifname": a.ifname })).collect();
+    let list: Vec<Value> = valid.iter().map(|a| json!({ "containerID": a.container, "ifname": a.ifname })).collect();
     let conf = merged(conf, json!({ "cni.dev/valid-attachments": list }));
     case.call(&on.node, "bridge", "GC").conf(&conf)
 }

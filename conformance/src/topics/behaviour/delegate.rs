@@ -20,7 +20,8 @@ pub(super) const TESTS: &[Test] = &[
 fn p26_the_delegate_gets_everything(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     let path = case.fake_plugin("noting-ipam", &recording(&case.dir, GIVES_77))?;
-    let conf = case.bridge_with(json!({ "ipam": { "type": "noting-ipam", "own": [1, { "deep": null }] }, "other": "kept" }));
+    let conf =
+        case.bridge_with(json!({ "ipam": { "type": "noting-ipam", "own": [1, { "deep": null }] }, "other": "kept" }));
     let attachment = case.attachment(&node, &pod, &conf).args("IgnoreUnknown=1;K=V");
     let result = attachment.call("ADD").env("CNI_PATH", &path).succeed()?;
     attachment.check_call(&result).env("CNI_PATH", &path).succeed()?;
@@ -111,7 +112,13 @@ fn p26_in_process_and_by_exec_agree(case: &Case) -> Result<()> {
         let leases = case.lease_names("net")?;
         attachment.check_call(&result).env("CNI_PATH", path).succeed()?;
         let bad = merged(&attachment.conf, json!({ "ipam": { "ranges": [[{ "subnet": "10.7.0.5/24" }]] } }));
-        let failure = attachment.call("ADD").env("CNI_PATH", path).env("CNI_CONTAINERID", "other").env("CNI_IFNAME", "net1").conf(&bad).fail_somehow()?;
+        let failure = attachment
+            .call("ADD")
+            .env("CNI_PATH", path)
+            .env("CNI_CONTAINERID", "other")
+            .env("CNI_IFNAME", "net1")
+            .conf(&bad)
+            .fail_somehow()?;
         attachment.call("DEL").env("CNI_PATH", path).succeed()?;
         ensure!(case.lease_names("net")?.is_empty(), "a lease is left");
         std::fs::remove_dir_all(case.leases())?;

@@ -3,6 +3,7 @@
 mod check;
 mod collect;
 mod delegate;
+mod faults;
 mod remove;
 mod rollback;
 mod status;
@@ -10,7 +11,7 @@ mod status;
 use crate::runner::Test;
 
 pub(super) const TESTS: &[&[Test]] =
-    &[rollback::TESTS, delegate::TESTS, remove::TESTS, check::TESTS, collect::TESTS, status::TESTS];
+    &[rollback::TESTS, faults::TESTS, delegate::TESTS, remove::TESTS, check::TESTS, collect::TESTS, status::TESTS];
 
 /// A shell script that acts as an address plugin: it notes each call in files of `dir` and answers as told.
 ///

@@ -122,6 +122,7 @@ fn p21_a_failed_add_is_followed_by_del(case: &Case) -> Result<()> {
 }
 
 fn p22_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
+    const STEPS: u32 = 40;
     let node = case.node("n1")?;
     // So that what is made once a node is there already.
     let first = case.attachment(&node, &case.pod("first")?, &case.bridge_conf());
@@ -133,13 +134,15 @@ fn p22_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
         attachment.del()?;
         took
     };
-    const STEPS: u32 = 40;
     for step in 0..STEPS {
         let pod = case.pod(&format!("p{step}"))?;
         let attachment = case.attachment(&node, &pod, &case.bridge_conf());
         case.unchanged(&[&node, &pod], || {
             let mut child = attachment.call("ADD").spawn()?;
-            std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, attachment.conf.to_string().as_bytes())?;
+            std::io::Write::write_all(
+                &mut child.stdin.take().context("stdin")?,
+                attachment.conf.to_string().as_bytes(),
+            )?;
             // Not to wait for anything: to hit another moment each time.
             std::thread::sleep(whole * step / STEPS);
             child.kill()?;

@@ -16,7 +16,9 @@ const NEEDS: &[Feature] = &[Feature::NftBridge];
 pub(super) const TESTS: &[Test] = &[
     test!(p28_a_spoofed_mac_goes_nowhere, "macspoofchk, an own MAC that passes, and a control without").needs(NEEDS),
     test!(the_spoof_check_goes_with_del, "the ruleset is as if the pod had never been").needs(NEEDS),
-    test!(the_spoof_check_is_ours_and_labelled, "table bridge podwire, comment, one rule for many pods").needs(NEEDS).ours(),
+    test!(the_spoof_check_is_ours_and_labelled, "table bridge podwire, comment, one rule for many pods")
+        .needs(NEEDS)
+        .ours(),
     test!(p23_check_sees_that_the_spoof_check_is_gone, "code 102").needs(NEEDS),
 ];
 

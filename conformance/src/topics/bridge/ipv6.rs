@@ -38,7 +38,8 @@ fn addresses_are_announced(case: &Case) -> Result<()> {
     // In whichever order they come.
     let mut missing = vec!["gratuitous ARP", "neighbour advertisement"];
     while !missing.is_empty() {
-        let frame = capture.expect(LIMIT, &missing.join(", "), |frame| frame.announces_v4(v4) || frame.announces_v6(v6))?;
+        let frame =
+            capture.expect(LIMIT, &missing.join(", "), |frame| frame.announces_v4(v4) || frame.announces_v6(v6))?;
         ensure!(frame.from == mac, "announced by {}, the pod has {mac}", frame.from);
         let seen = if frame.announces_v4(v4) { "gratuitous ARP" } else { "neighbour advertisement" };
         missing.retain(|what| *what != seen);

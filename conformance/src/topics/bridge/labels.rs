@@ -13,7 +13,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_bridge_that_was_there_is_not_labelled, "it belongs to somebody else").ours(),
     test!(an_altname_names_the_pod, "K8S_POD_NAMESPACE and K8S_POD_NAME").ours(),
     test!(a_pod_with_a_long_name_is_served, "longer than an altname may be").ours(),
-    test!(the_host_link_has_the_same_name_again, "veth and eleven characters, from the container and the interface").ours(),
+    test!(the_host_link_has_the_same_name_again, "veth and eleven characters, from the container and the interface")
+        .ours(),
 ];
 
 fn the_host_link_names_its_owner(case: &Case) -> Result<()> {

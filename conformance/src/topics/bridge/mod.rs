@@ -16,15 +16,8 @@ use serde_json::Value;
 use crate::lab::Space;
 use crate::runner::{Attachment, Case, Test};
 
-pub(super) const TESTS: &[&[Test]] = &[
-    addresses::TESTS,
-    ports::TESTS,
-    vlan::TESTS,
-    filter::TESTS,
-    masquerade::TESTS,
-    ipv6::TESTS,
-    labels::TESTS,
-];
+pub(super) const TESTS: &[&[Test]] =
+    &[addresses::TESTS, ports::TESTS, vlan::TESTS, filter::TESTS, masquerade::TESTS, ipv6::TESTS, labels::TESTS];
 
 /// A pod that was added, with what ADD said.
 struct Added {

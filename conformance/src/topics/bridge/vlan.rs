@@ -45,7 +45,8 @@ fn p28_an_access_port_is_in_its_vlan_only(case: &Case) -> Result<()> {
 
 fn the_default_vlan_is_kept_unless_told(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    let kept = Added::new(case, &node, "a", &case.bridge_with(json!({ "isGateway": false, "vlan": 100 })))?.checked()?;
+    let kept =
+        Added::new(case, &node, "a", &case.bridge_with(json!({ "isGateway": false, "vlan": 100 })))?.checked()?;
     let vlans = node.vlans(&kept.host_link())?;
     ensure!(vlans.iter().map(|vlan| vlan.id).eq([1, 100]), "kept: {vlans:?}");
     let conf = case.bridge_with(json!({ "isGateway": false, "vlan": 100, "preserveDefaultVlan": false }));

@@ -23,15 +23,11 @@ fn p09_the_runtime_wins_over_args_over_cni_args_for_the_mac(case: &Case) -> Resu
     let node = case.node("n1")?;
     let runtime = json!({ "capabilities": { "mac": true }, "runtimeConfig": { "mac": RUNTIME } });
     let args = json!({ "args": { "cni": { "mac": ARGS } } });
-    let cases = [
-        (merged(&runtime, args.clone()), RUNTIME),
-        (runtime, RUNTIME),
-        (args, ARGS),
-        (json!({}), CNI_ARGS),
-    ];
+    let cases = [(merged(&runtime, args.clone()), RUNTIME), (runtime, RUNTIME), (args, ARGS), (json!({}), CNI_ARGS)];
     for (extra, wanted) in cases {
         let pod = case.pod("p1")?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args(&format!("IgnoreUnknown=true;MAC={CNI_ARGS}"));
+        let attachment =
+            case.attachment(&node, &pod, &case.bridge_with(extra)).args(&format!("IgnoreUnknown=true;MAC={CNI_ARGS}"));
         let result = attachment.add()?;
         let mac = pod.link("eth0")?.mac;
         ensure!(mac == wanted, "the pod has {mac}, expected {wanted}");
@@ -54,7 +50,8 @@ fn p09_the_runtime_wins_over_args_over_cni_args_for_ips(case: &Case) -> Result<(
     ];
     for (extra, wanted) in cases {
         let pod = case.pod("p1")?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_with(extra)).args("IgnoreUnknown=true;IP=10.7.0.103");
+        let attachment =
+            case.attachment(&node, &pod, &case.bridge_with(extra)).args("IgnoreUnknown=true;IP=10.7.0.103");
         attachment.add()?;
         let ips = pod.ips("eth0")?;
         ensure!(ips == [wanted], "the pod has {ips:?}, expected {wanted}");

@@ -104,7 +104,8 @@ fn p10_a_delegate_that_says_nothing_is_named(case: &Case) -> Result<()> {
         ("exit 0", vec![]),
     ];
     for (script, words) in scripts {
-        let path = case.fake_plugin("odd-ipam", &format!("cat >/dev/null\n[ \"$CNI_COMMAND\" = ADD ] || exit 0\n{script}"))?;
+        let path =
+            case.fake_plugin("odd-ipam", &format!("cat >/dev/null\n[ \"$CNI_COMMAND\" = ADD ] || exit 0\n{script}"))?;
         let conf = case.bridge_with(json!({ "ipam": { "type": "odd-ipam" } }));
         let call = case.attachment(&node, &pod, &conf).call("ADD").env("CNI_PATH", path);
         let failure = case.unchanged(&[&node, &pod], || call.fail_somehow()).with_context(|| script.to_owned())?;

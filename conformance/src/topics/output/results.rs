@@ -133,7 +133,8 @@ fn p11_version_1_1_0_has_mtus(case: &Case) -> Result<()> {
 
 fn p11_route_attributes_only_from_1_1_0(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    let route = json!({ "dst": "192.168.0.0/16", "gw": "10.7.0.9", "mtu": 1300, "advmss": 1260, "priority": 77, "table": 100 });
+    let route =
+        json!({ "dst": "192.168.0.0/16", "gw": "10.7.0.9", "mtu": 1300, "advmss": 1260, "priority": 77, "table": 100 });
     for (version, whole) in [("1.0.0", false), ("1.1.0", true)] {
         let pod = case.pod("p1")?;
         let mut conf = known_conf(case, version);
