@@ -42,8 +42,11 @@ impl Attach for Bridge {
         device::attach(cx).await
     }
 
-    async fn addressed(cx: &mut Context<Config>, result: &mut AddResult) -> Result<()> {
-        gateway::complete(&cx.conf, result)?;
+    fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result<()> {
+        gateway::complete(conf, result)
+    }
+
+    async fn addressed(cx: &mut Context<Config>, result: &AddResult) -> Result<()> {
         if cx.conf.plugin.is_gateway() {
             gateway::set_up(cx, result).await?;
         }

@@ -29,9 +29,17 @@ pub trait Attach: Sized {
     /// Makes the device, with `CNI_IFNAME` in the pod, still down.
     async fn attach(cx: &mut Context<Self::Config>) -> Result<Attached>;
 
-    /// Completes the result once the addresses are known, and configures the node's side for them; the pod's link is
-    /// still down.
-    async fn addressed(_cx: &mut Context<Self::Config>, _result: &mut AddResult) -> Result<()> {
+    /// Completes the result once the addresses are known.
+    ///
+    /// # Errors
+    /// Where the addresses do not fit the configuration.
+    fn complete(_conf: &NetConf<Self::Config>, _result: &mut AddResult) -> Result<()> {
+        Ok(())
+    }
+
+    /// Configures the node's side for the addresses, once the pod's has them: nothing runs in the pod before ADD is
+    /// done, and meanwhile the kernel gets the device ready.
+    async fn addressed(_cx: &mut Context<Self::Config>, _result: &AddResult) -> Result<()> {
         Ok(())
     }
 
@@ -114,11 +122,14 @@ impl<T: Attach> Plugin for T {
         if !cx.conf.dns.is_empty() {
             result.dns = cx.conf.dns.clone();
         }
-        T::addressed(cx, &mut result).await?;
+        T::complete(&cx.conf, &mut result)?;
         let side = T::pod_side(&cx.conf.plugin);
-        let mut fresh = Vec::new();
         if side.up {
             cx.configure(&attached.pod, &result, side.dad).await?;
+        }
+        T::addressed(cx, &result).await?;
+        let mut fresh = Vec::new();
+        if side.up {
             fresh = T::settle(cx, &attached).await?;
             if side.dad {
                 cx.pod()?.wait_for_dad(attached.pod.index).await?;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     process::ExitCode,
@@ -56,7 +57,7 @@ pub fn run<P: Plugin>() -> ExitCode {
         let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = ManuallyDrop::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
             serve::<P>(&runtime, env, conf)
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
@@ -191,7 +192,11 @@ fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Re
     }))
     .unwrap_or_else(|_| Err(bug().into()));
     match outcome {
-        Ok(result) => Ok((command == Command::Add).then(|| result.to_json(version))),
+        Ok(result) => {
+            // The process is about to end, and the kernel closes everything at once.
+            std::mem::forget(cx);
+            Ok((command == Command::Add).then(|| result.to_json(version)))
+        }
         Err(error) => {
             if let Err(undo) = runtime.block_on(cx.roll_back()) {
                 tracing::error!("after a failure: {undo:#}");

@@ -17,6 +17,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(another_gateway_address_is_refused, "forceAddress off, code 101, the node unchanged"),
     test!(force_address_replaces_the_gateway_address, "forceAddress"),
     test!(an_mtu_is_set_on_all_three, "mtu, and a larger packet does not pass"),
+    test!(the_mtu_is_the_bridges_by_default, "a second pod on a bridge of 1400 bytes").ours(),
+    test!(an_mtu_above_the_bridges_is_refused, "where it has other ports, and the node is unchanged").ours(),
     test!(p27_a_bridge_that_is_there_is_kept, "its MAC, its addresses; DEL leaves it"),
     test!(p23_check_passes_when_other_ports_come, "also one with a lower MAC, which a bridge would take over"),
     test!(p27_a_link_that_is_no_bridge_is_refused, "code 101"),
@@ -126,6 +128,22 @@ fn an_mtu_is_set_on_all_three(case: &Case) -> Result<()> {
     let large = Ping { size: 1373, ..fits };
     ensure!(large.run(a.pod(), b.ip(0)?)?.times.is_empty(), "1401 bytes pass");
     Ok(())
+}
+
+fn the_mtu_is_the_bridges_by_default(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let _first = Added::new(case, &node, "a", &case.bridge_with(json!({ "mtu": 1400 })))?;
+    let second = Added::new(case, &node, "b", &case.bridge_conf())?;
+    let mtu = second.pod().link("eth0")?.mtu;
+    ensure!(mtu == 1400, "the pod has an MTU of {mtu}");
+    Ok(())
+}
+
+fn an_mtu_above_the_bridges_is_refused(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("b")?);
+    let _first = Added::new(case, &node, "a", &case.bridge_conf())?;
+    let add = case.attachment(&node, &pod, &case.bridge_with(json!({ "mtu": 9000 }))).call("ADD");
+    case.unchanged(&[&node, &pod], || add.fail_somehow())?.says(&["mtu", "9000", "1500", "cni0"]).map(drop)
 }
 
 fn p27_a_bridge_that_is_there_is_kept(case: &Case) -> Result<()> {

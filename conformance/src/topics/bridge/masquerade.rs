@@ -24,6 +24,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(p23_check_sees_that_masquerade_is_gone, "code 102").needs(NEEDS),
     test!(p24_gc_removes_the_rules_of_no_attachment, "by container and interface").needs(NEEDS),
     test!(the_backend_may_be_named, "ipMasqBackend nftables").needs(NEEDS),
+    test!(the_other_backend_is_warned_about, "ipMasqBackend iptables: done by nftables, and said").needs(NEEDS).ours(),
+    test!(p24_gc_of_everything_removes_the_tables, "once nobody has an element in them").needs(NEEDS).ours(),
     test!(foreign_rules_are_left_alone, "a table of somebody else's").needs(NEEDS).ours(),
 ];
 
@@ -162,5 +164,26 @@ fn foreign_rules_are_left_alone(case: &Case) -> Result<()> {
     ensure!(node.ruleset()?.contains(own.trim()), "changed by ADD");
     a.attachment.del()?;
     ensure!(node.ruleset()?.contains(own.trim()), "changed by DEL");
+    Ok(())
+}
+
+fn the_other_backend_is_warned_about(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    let conf = merged(&conf(case, true), json!({ "ipMasqBackend": "iptables" }));
+    let output = case.attachment(&node, &pod, &conf).call("ADD").run()?;
+    output.success()?;
+    ensure!(output.stderr.contains("ipMasqBackend") && output.stderr.contains("nftables"), "{:?}", output.stderr);
+    ensure!(node.ruleset()?.contains("masquerade"), "no nftables rule");
+    Ok(())
+}
+
+fn p24_gc_of_everything_removes_the_tables(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let conf = merged(&conf(case, true), json!({ "cniVersion": "1.1.0", "macspoofchk": true }));
+    let _pod = Added::new(case, &node, "a", &conf)?;
+    ensure!(node.ruleset()?.contains("masquerade"), "no rule was made");
+    let none = json!({ "cni.dev/valid-attachments": [] });
+    case.call(&node, "bridge", "GC").conf(&merged(&conf, none)).succeed()?;
+    ensure!(node.ruleset()?.is_empty(), "left after GC:\n{}", node.ruleset()?);
     Ok(())
 }

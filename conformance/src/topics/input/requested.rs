@@ -9,6 +9,7 @@ use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p09_the_runtime_wins_over_args_over_cni_args_for_the_mac, "three places for a MAC"),
+    test!(p09_the_option_mac_comes_last, "a MAC in the configuration itself").ours(),
     test!(p09_the_runtime_wins_over_args_over_cni_args_for_ips, "three places for an address"),
     test!(p09_an_unknown_cni_arg_is_an_error, "unless IgnoreUnknown"),
     test!(p09_the_args_of_kubernetes_are_known, "K8S_POD_* without IgnoreUnknown").ours(),
@@ -33,6 +34,21 @@ fn p09_the_runtime_wins_over_args_over_cni_args_for_the_mac(case: &Case) -> Resu
         ensure!(mac == wanted, "the pod has {mac}, expected {wanted}");
         let reported = result["interfaces"].as_array().and_then(|all| all.iter().find(|i| i["name"] == "eth0"));
         ensure!(reported.is_some_and(|i| i["mac"] == wanted), "reported: {result}");
+        attachment.del()?;
+    }
+    Ok(())
+}
+
+fn p09_the_option_mac_comes_last(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let option = "0a:00:00:00:00:04";
+    for (args, wanted) in [(None, option), (Some(CNI_ARGS), CNI_ARGS)] {
+        let pod = case.pod("p1")?;
+        let mut attachment = case.attachment(&node, &pod, &case.bridge_with(json!({ "mac": option })));
+        attachment.args = args.map(|mac| format!("MAC={mac}"));
+        attachment.add()?;
+        let mac = pod.link("eth0")?.mac;
+        ensure!(mac == wanted, "the pod has {mac}, expected {wanted}");
         attachment.del()?;
     }
     Ok(())
