@@ -35,12 +35,12 @@ pub(crate) fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result
 }
 
 /// Gives the bridge its gateway addresses and lets the node forward.
-pub(crate) async fn set_up(cx: &mut Context<Config>, result: &AddResult) -> Result<()> {
+pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &AddResult) -> Result<()> {
     let wanted = addresses(result);
     if wanted.is_empty() {
         return Ok(());
     }
-    let link = interface(cx).await?;
+    let link = interface(cx, bridge).await?;
     let present: Vec<_> = cx.host.addresses(link.index).await?.into_iter().filter(|one| !one.automatic).collect();
     for &gateway in &wanted {
         if present.iter().any(|address| address.cidr == gateway) {
@@ -109,12 +109,10 @@ fn first_host(address: Cidr) -> Result<IpAddr> {
 }
 
 /// The link for the gateway's addresses; for a VLAN a veth pair with both ends on the node, made once.
-async fn interface(cx: &mut Context<Config>) -> Result<Link> {
+async fn interface(cx: &mut Context<Config>, bridge: &Link) -> Result<Link> {
+    let Some(vlan) = cx.conf.plugin.access_vlan() else { return Ok(bridge.clone()) };
     let name = interface_name(&cx.conf.plugin);
     let missing = || Error::new(code::DIFFERENT, format!("link {name:?}: vanished during the call"));
-    let Some(vlan) = cx.conf.plugin.access_vlan() else {
-        return Ok(cx.host.link(&name).await?.ok_or_else(missing)?);
-    };
     if let Some(link) = cx.host.link(&name).await? {
         return Ok(link);
     }
@@ -122,7 +120,6 @@ async fn interface(cx: &mut Context<Config>) -> Result<Link> {
         let why = format!("the gateway's interface would be {name:?}, which is longer than 15 bytes");
         return Err(Error::invalid("bridge", why).into());
     }
-    let bridge = device::existing(cx).await?.ok_or_else(missing)?;
     let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
     let port = host_veth_name(&cx.conf.plugin.bridge, &vlan.to_string());
     let peer = LinkSpec::new(&port, None);

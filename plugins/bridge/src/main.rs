@@ -46,9 +46,9 @@ impl Attach for Bridge {
         gateway::complete(conf, result)
     }
 
-    async fn addressed(cx: &mut Context<Config>, result: &AddResult) -> Result<()> {
+    async fn addressed(cx: &mut Context<Config>, attached: &Attached, result: &AddResult) -> Result<()> {
         if cx.conf.plugin.is_gateway() {
-            gateway::set_up(cx, result).await?;
+            gateway::set_up(cx, &attached.node[0], result).await?;
         }
         if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();

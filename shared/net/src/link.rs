@@ -109,6 +109,11 @@ impl<'a> LinkSpec<'a> {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.master.map(LinkAttribute::Controller));
         attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
+        if matches!(self.kind, None | Some(Kind::Veth(_))) {
+            // Left alone, the kernel makes a veth end with a queue for each processor and then takes all but one out of
+            // use again, which costs it two grace periods of RCU a pair.
+            attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
+        }
         attributes.extend(self.kind.as_ref().map(|kind| LinkAttribute::LinkInfo(kind.info())));
         message
     }

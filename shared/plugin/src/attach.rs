@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
-use futures_util::future::{join as join2, try_join_all};
+use futures_util::future::{join3, try_join_all};
 use podwire_net::{Link, Net};
 use podwire_spec::{AddResult, Command, Env, Error, Interface, NetConf};
 use serde::de::DeserializeOwned;
@@ -39,7 +39,7 @@ pub trait Attach: Sized {
 
     /// Configures the node's side for the addresses, once the pod's has them: nothing runs in the pod before ADD is
     /// done, and meanwhile the kernel gets the device ready.
-    async fn addressed(_cx: &mut Context<Self::Config>, _result: &AddResult) -> Result<()> {
+    async fn addressed(_cx: &mut Context<Self::Config>, _attached: &Attached, _result: &AddResult) -> Result<()> {
         Ok(())
     }
 
@@ -127,18 +127,16 @@ impl<T: Attach> Plugin for T {
         if side.up {
             cx.configure(&attached.pod, &result, side.dad).await?;
         }
-        T::addressed(cx, &result).await?;
+        T::addressed(cx, &attached, &result).await?;
         let mut fresh = Vec::new();
         if side.up {
             fresh = T::settle(cx, &attached).await?;
             if side.dad {
                 cx.pod()?.wait_for_dad(attached.pod.index).await?;
             }
-            if !result.ips.is_empty() {
-                cx.announce(&attached.pod).await?;
-            }
         }
-        result.interfaces = interfaces(cx, &read_back(cx, attached, &fresh).await?);
+        let announced = side.up && !result.ips.is_empty();
+        result.interfaces = interfaces(cx, &finish(cx, attached, &fresh, announced).await?);
         Ok(result)
     }
 
@@ -232,11 +230,12 @@ fn interfaces<C>(cx: &Context<C>, attached: &Attached) -> Vec<Interface> {
     node.chain([interface(&attached.pod, &cx.env.netns)]).collect()
 }
 
-/// The links as they are after the last change: another program may have rewritten a MAC address meanwhile, as udev
-/// does, and a bridge's MTU follows its ports. What was read after the last change already is not read again.
-async fn read_back<C>(cx: &Context<C>, attached: Attached, fresh: &[Link]) -> Result<Attached> {
-    let again = async |net: &Net, link: &Link, fresh: &[Link]| {
-        if let Some(fresh) = fresh.iter().find(|fresh| fresh.index == link.index) {
+/// Tells the pod's neighbours of it where asked, and reads the links as they are after this last change: another
+/// program may have rewritten a MAC address meanwhile, as udev does, and a bridge's MTU follows its ports. What was
+/// read since already is not read again.
+async fn finish<C>(cx: &Context<C>, attached: Attached, fresh: &[Link], announce: bool) -> Result<Attached> {
+    let again = async |net: &Net, link: &Link| {
+        if let Some(fresh) = fresh.iter().find(|fresh| (fresh.index, &fresh.name) == (link.index, &link.name)) {
             return Ok(fresh.clone());
         }
         let now = net.link_at(link.index).await?;
@@ -244,7 +243,10 @@ async fn read_back<C>(cx: &Context<C>, attached: Attached, fresh: &[Link]) -> Re
         Ok::<_, anyhow::Error>(now.ok_or_else(gone)?)
     };
     let pod = cx.pod()?;
-    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link, fresh)));
-    let (node, pod) = join2(node, again(pod, &attached.pod, &[])).await;
+    let announce = async { if announce { cx.announce(&attached.pod).await } else { Ok(()) } };
+    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link)));
+    // All are sent at once; the pod's are answered in order.
+    let (announced, pod, node) = join3(announce, again(pod, &attached.pod), node).await;
+    announced?;
     Ok(Attached { node: node?, pod: pod? })
 }
