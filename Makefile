@@ -29,7 +29,7 @@ build: ## the plugins as static release binaries, into target/cni
 demo: ## two pods on a bridge in a lab, step by step (PLUGIN=bridge)
 	@.ci/setup demo
 	@$(MAKE) --no-print-directory plugins suite
-	@$(SUITE) demo --cni-path $(BIN) $(PLUGIN)
+	@.ci/lab $(SUITE) demo --cni-path $(BIN) $(PLUGIN)
 
 test: ## everything: unit tests, the suite, its guest kernel, real runtimes, the control
 	@.ci/setup test
@@ -39,7 +39,7 @@ test: ## everything: unit tests, the suite, its guest kernel, real runtimes, the
 bench: ## times of ADD and DEL against the reference plugins
 	@.ci/setup bench
 	@$(MAKE) --no-print-directory plugins suite
-	@$(SUITE) bench --cni-path $(BIN) --assert
+	@.ci/lab $(SUITE) bench --cni-path $(BIN) --json $(CARGO_TARGET_DIR)/bench.json --assert
 
 lint: ## formatting, clippy, licences, shell scripts
 	@.ci/setup lint

@@ -1,8 +1,9 @@
 //! A containerd of the test's own: its configuration, root, state and socket in a directory of the test, its process in
 //! mount and process namespaces of its own, its bridges in a node of the lab.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 
 use super::cri::Cri;
 use super::image;
+use crate::lab::is_real_root;
 
 /// Longest that containerd may take to serve its socket; 0.2 s is usual.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,10 +28,21 @@ mount -t tmpfs podwire-lib /var/lib
 exec containerd --config "$1"
 "#;
 
+/// Stands before runc. Terminals belong to group 5 in what containerd asks of it, which is not mapped where an ordinary
+/// user is root of a user namespace; group 0 always is.
+const RUNC: &str = r#"#!/bin/sh
+for word; do
+  if [ "$last" = --bundle ]; then sed -i 's/,"gid=5"//' "$word/config.json"; fi
+  last=$word
+done
+exec runc "$@"
+"#;
+
 /// A running containerd; gone with everything that it started when dropped.
 pub(crate) struct Containerd {
     child: Child,
-    cgroup: String,
+    /// Below each controller; none for an ordinary user, who may make none.
+    cgroup: Option<String>,
     directory: PathBuf,
 }
 
@@ -44,12 +57,16 @@ impl Containerd {
         std::fs::create_dir_all(&conf_dir)?;
         std::fs::write(conf_dir.join("10-podwire.conflist"), conflist)?;
         std::fs::write(directory.join("config.toml"), configuration(directory, plugins, &conf_dir))?;
+        let runc = directory.join("runc");
+        std::fs::write(&runc, RUNC)?;
+        std::fs::set_permissions(&runc, Permissions::from_mode(0o755))?;
         let image = directory.join("image.tar");
         image::write(&image)?;
 
         let notify = UnixDatagram::bind(directory.join("notify"))?;
         let child = spawn(directory, netns)?;
-        let cgroup = format!("podwire-{:x}", UNIX_EPOCH.elapsed()?.as_nanos());
+        let name = format!("podwire-{:x}", UNIX_EPOCH.elapsed()?.as_nanos());
+        let cgroup = is_real_root().then_some(name);
         let mut containerd = Self { child, cgroup, directory: directory.to_owned() };
         let cri = containerd.serve(&notify, &image).map_err(|error| containerd.with_log(error))?;
         Ok((containerd, cri))
@@ -57,7 +74,7 @@ impl Containerd {
 
     /// Parent of all cgroups of pods, so that none outlives the test.
     pub(crate) fn cgroup_parent(&self) -> String {
-        format!("/{}", self.cgroup)
+        self.cgroup.as_ref().map(|name| format!("/{name}")).unwrap_or_default()
     }
 
     /// Adds the end of containerd's log to an error.
@@ -116,7 +133,7 @@ impl Containerd {
             kill(Pid::from_raw(first.cast_signed()), Signal::SIGKILL)?;
         }
         self.child.wait()?;
-        remove_cgroups(&self.cgroup)
+        self.cgroup.as_deref().map_or(Ok(()), remove_cgroups)
     }
 }
 
@@ -162,16 +179,22 @@ state = "{directory}/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{image}"
   disable_apparmor = true
+  disable_cgroup = {rootless}
   # Root without CAP_SYS_RESOURCE, as in many containers, may not lower the score.
   restrict_oom_score_adj = true
   stream_server_port = "0"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     # Overlay file systems do not stack everywhere; one small layer is soon copied.
     snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        BinaryName = "{directory}/runc"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugins}"
     conf_dir = "{conf_dir}"
 "#,
+        rootless = !is_real_root(),
         image = image::NAME,
         plugins = plugins.display(),
         conf_dir = conf_dir.display(),

@@ -20,10 +20,10 @@ pub(super) const TESTS: &[Test] = &[
         p28_containerd_pods_reach_each_other,
         "containerd: two pods over CRI ping each other and the gateway, and leave nothing"
     )
-    .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
+    .needs(&[Feature::Containerd, Feature::NftInet])
     .limit(120),
     test!(containerd_links_name_their_owners, "containerd: ip link on the node tells which pod a veth is of")
-        .needs(&[Feature::Containerd, Feature::Root, Feature::NftInet])
+        .needs(&[Feature::Containerd, Feature::NftInet])
         .ours()
         .limit(120),
 ];
