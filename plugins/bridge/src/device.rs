@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use podwire_plugin::{
     Attached, Context, Error, Label, Mac, Result, Undo, code, host_veth_name,
-    net::{self, Errno, Kind, Link, LinkChange, LinkSpec, PortChange, Vlan, nft, write_sysctl},
+    net::{self, Errno, Kind, Link, LinkChange, LinkSpec, PortChange, nft, write_sysctl},
 };
 
 use crate::config::Config;
@@ -203,11 +203,6 @@ pub(crate) async fn set_up_vlans(cx: &Context<Config>, port: u32) -> Result<()> 
         cx.host.add_vlan(port, vlan, false).await?;
     }
     Ok(())
-}
-
-/// The VLANs that a port is to be in, given the bridge's default VLAN.
-pub(crate) fn expected_vlans(config: &Config) -> Vec<Vlan> {
-    config.vlans()
 }
 
 /// Which name was taken: the pod's, or the node's.

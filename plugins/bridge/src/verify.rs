@@ -58,7 +58,7 @@ async fn verify_port(cx: &Context<Config>, port: &Link, options: Port) -> Result
     }
     if config.wants_vlans() {
         let present = cx.host.vlans(port.index).await?;
-        for wanted in device::expected_vlans(config) {
+        for wanted in config.vlans() {
             let fits = |vlan: &Vlan| {
                 vlan.first <= wanted.first
                     && wanted.last <= vlan.last

@@ -227,3 +227,61 @@ fn not_available(error: &anyhow::Error) -> anyhow::Error {
     }
     wire.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::Undo;
+
+    struct Panics;
+
+    #[derive(Deserialize)]
+    struct Config {}
+
+    impl Plugin for Panics {
+        const NAME: &str = "panics";
+        type Config = Config;
+
+        async fn add(cx: &mut Context<Config>) -> Result<AddResult> {
+            // There is no pod, so taking this back fails, and that is how the test sees that it was tried.
+            cx.undo_by(Undo::PodLink(7));
+            panic!("as the test wants it")
+        }
+        async fn del(_: &mut Context<Config>) -> Result<()> {
+            Ok(())
+        }
+        async fn check(_: &mut Context<Config>) -> Result<()> {
+            Ok(())
+        }
+        async fn gc(_: &mut Context<Config>) -> Result<()> {
+            Ok(())
+        }
+        async fn status(_: &mut Context<Config>) -> Result<()> {
+            Err(Error::new(code::KERNEL, "no such device").into())
+        }
+    }
+
+    fn serve_panics(command: Command) -> Error {
+        let variables = [("CNI_COMMAND", "GC")];
+        let get = |name: &str| variables.iter().find(|one| one.0 == name).map(|one| one.1.into());
+        let env = Env { command, ..Env::read(get).unwrap() };
+        let conf = NetConf::parse(r#"{"cniVersion": "1.1.0", "name": "n", "type": "panics"}"#.to_owned()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        to_wire(&serve::<Panics>(&runtime, env, conf).unwrap_err())
+    }
+
+    #[test]
+    fn p10_a_panic_is_an_error_object_and_is_rolled_back() {
+        let error = serve_panics(Command::Add);
+        assert_eq!(error.code, code::BUG, "{error}");
+        assert!(error.details.contains("undo PodLink(7)") && error.details.contains("panicked"), "{error}");
+    }
+
+    #[test]
+    fn p25_status_answers_50_whatever_is_the_matter() {
+        let error = serve_panics(Command::Status);
+        assert_eq!((error.code, error.msg.as_str()), (code::NOT_AVAILABLE, "no such device"));
+    }
+}
