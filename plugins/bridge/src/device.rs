@@ -220,6 +220,8 @@ async fn taken(cx: &Context<Config>, error: net::Error) -> Result<Error> {
 /// A random, locally administered, unicast address.
 fn random_mac() -> Mac {
     // The keys of std's hash maps come from the kernel's random numbers.
-    let [a, b, c, d, e, f, ..] = RandomState::new().hash_one(std::process::id()).to_ne_bytes();
-    Mac([a & 0xfc | 2, b, c, d, e, f])
+    let [first, rest @ .., _, _] = RandomState::new().hash_one(std::process::id()).to_ne_bytes();
+    let mut mac = [first & 0xfc | 2; 6];
+    mac[1..].copy_from_slice(&rest);
+    Mac(mac)
 }

@@ -131,7 +131,7 @@ async fn interface(cx: &mut Context<Config>, bridge: &Link) -> Result<Link> {
     match cx.create_host_link(&spec).await {
         Ok(link) => plug_in(cx, &link, &port, bridge.index).await,
         Err(_) if cx.host.link(&name).await?.is_some() => Ok(cx.host.link(&name).await?.ok_or_else(missing)?),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -164,13 +164,12 @@ impl Net {
         let object = || format!("link {:?}", spec.name);
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        let link = match links(answers).find(|link| link.name == spec.name) {
-            Some(link) => link,
+        let link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
+            link
+        } else {
             // A kernel that does not echo: ask.
-            None => {
-                let link = self.link(spec.name).await?;
-                link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
-            }
+            let link = self.link(spec.name).await?;
+            link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
         if let Some(alias) = spec.alias
@@ -361,7 +360,7 @@ impl From<LinkMessage> for Link {
                     link.altnames.extend(props.into_iter().filter_map(|prop| match prop {
                         Prop::AltIfName(name) => Some(name),
                         _ => None,
-                    }))
+                    }));
                 }
                 LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.take(info)),
                 _ => {}

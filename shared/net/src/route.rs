@@ -96,10 +96,11 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     let table = route.table.filter(|&table| table != 0).unwrap_or(MAIN);
     // A route without a next hop is to neighbours on the link.
-    let scope = route.scope.map(RouteScope::from).unwrap_or(match route.gw {
-        None if route.dst.ip().is_ipv4() => RouteScope::Link,
+    let scope = match (route.scope, route.gw) {
+        (Some(scope), _) => scope.into(),
+        (None, None) if route.dst.ip().is_ipv4() => RouteScope::Link,
         _ => RouteScope::Universe,
-    });
+    };
     message.header = RouteHeader {
         address_family: if route.dst.ip().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
         destination_prefix_length: route.dst.prefix(),

@@ -321,7 +321,7 @@ fn unknown(whole: &Value, strangers: Vec<Stranger>) -> Vec<Unknown> {
             let mut written = String::new();
             for part in path.split('.') {
                 match part.parse::<usize>() {
-                    Ok(place) => written.push_str(&format!("[{place}]")),
+                    Ok(place) => written.extend(["[", &place.to_string(), "]"]),
                     Err(_) if written.is_empty() => written.push_str(part),
                     Err(_) => written.extend([".", part]),
                 }
