@@ -17,7 +17,8 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let mac = cx.requested_mac(cx.conf.plugin.mac).unwrap_or_else(random_mac);
     for attempt in 1.. {
         let bridge = ensure(cx).await?;
-        match veth(cx, &bridge, mac).await {
+        let mtu = mtu(cx, &bridge).await?;
+        match veth(cx, &bridge, mac, mtu).await {
             Ok(port) => {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
@@ -133,9 +134,8 @@ async fn create(cx: &mut Context<Config>) -> net::Result<Link> {
 
 /// Both ends in one message: named, with their MAC addresses and MTU, one a port of the bridge and up, the other in
 /// the pod.
-async fn veth(cx: &mut Context<Config>, bridge: &Link, mac: Mac) -> Result<Link, net::Error> {
+async fn veth(cx: &mut Context<Config>, bridge: &Link, mac: Mac, mtu: u32) -> net::Result<Link> {
     let (name, label) = (host_veth_name(&cx.env.container_id, &cx.env.ifname), cx.label.to_string());
-    let mtu = mtu(cx, bridge).await?;
     let pod = cx.pod_ns().map_err(|error| net::Error::other("pod", "enter", error))?;
     let peer = LinkSpec { mac: Some(mac), mtu: Some(mtu), ns: Some(pod), ..LinkSpec::new(&cx.env.ifname, None) };
     let spec = LinkSpec {
@@ -152,13 +152,16 @@ async fn veth(cx: &mut Context<Config>, bridge: &Link, mac: Mac) -> Result<Link,
 }
 
 /// The MTU of the pair: the configuration's, else the bridge's.
-async fn mtu(cx: &Context<Config>, bridge: &Link) -> net::Result<u32> {
+async fn mtu(cx: &Context<Config>, bridge: &Link) -> Result<u32> {
     let wanted = cx.conf.plugin.mtu().unwrap_or(bridge.mtu);
     // A bridge follows its only port's MTU, but a second port with a larger one would lose its large frames there.
     if wanted > bridge.mtu && !cx.host.ports(bridge.index).await?.is_empty() {
-        let words =
-            format!("{wanted} is above the {} bytes of bridge {:?}, which has other ports", bridge.mtu, bridge.name);
-        return Err(net::Error::other("option \"mtu\"", "use", words));
+        let why = format!("{wanted} is above the {} bytes of bridge {:?}", bridge.mtu, bridge.name);
+        return Err(Error::invalid("mtu", why)
+            .with_details(
+                "the bridge has other ports, whose large frames would be lost; raise its MTU first, and theirs",
+            )
+            .into());
     }
     Ok(wanted)
 }

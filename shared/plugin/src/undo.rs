@@ -2,7 +2,7 @@
 //!
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
-use podwire_net::{LinkChange, Net, nft};
+use podwire_net::{Net, nft};
 use podwire_spec::Cidr;
 
 use crate::{Context, Result};
@@ -20,8 +20,6 @@ pub enum Undo {
     SharedAddress(u32, Cidr),
     /// Give an address back to the node's link with this index.
     RemovedHostAddress(u32, Cidr),
-    /// Change the node's link with this index back to this MTU.
-    HostMtu(u32, u32),
     /// Ask the delegate to release what it gave.
     Delegate,
     /// Remove the masquerading of this attachment.
@@ -43,9 +41,6 @@ impl Undo {
             }
             Self::SharedLink(_) | Self::SharedAddress(..) => {}
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
-            Self::HostMtu(index, mtu) => {
-                cx.host.change_link(index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() }).await?;
-            }
             Self::Delegate => cx.delegate_del().await?,
             Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),
             Self::SourceCheck => drop(nft::spoof::remove(cx.nft()?, |comment| comment == label)?),
