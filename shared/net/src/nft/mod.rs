@@ -68,8 +68,8 @@ fn stale(nft: &Nft, family: Family, elements: &[(String, Element)]) -> Result<Ve
     Ok(ops)
 }
 
-/// Removes the elements whose comment `is_doomed`, from all `sets`; `after` adds operations, given what is left and
-/// whether the last try failed because something was in use.
+/// Removes the elements whose comment `is_doomed`, from all `sets`; `after` adds operations, given what goes and what
+/// is left, until one of them turns out to be in use.
 fn remove_elements(
     nft: &Nft,
     family: Family,
