@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use netlink_packet_route::link::{InfoKind, LinkMessage};
+use netlink_packet_route::link::{InfoKind, IpVlanMode, LinkMessage, MacVlanMode};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,14 @@ pub enum Feature {
     Dummy,
     /// Links of type vlan (`8021q`).
     Vlan,
+    /// Links of type macvlan.
+    Macvlan,
+    /// Links of type ipvlan.
+    Ipvlan,
+    /// Links of type vxlan.
+    Vxlan,
+    /// Links of type bond.
+    Bond,
     /// The program `strace`.
     Strace,
     /// The reference plugins as Debian installs them, in `/usr/lib/cni`.
@@ -43,6 +51,10 @@ impl Feature {
         Self::NftBridge,
         Self::Dummy,
         Self::Vlan,
+        Self::Macvlan,
+        Self::Ipvlan,
+        Self::Vxlan,
+        Self::Bond,
         Self::Strace,
         Self::Reference,
         Self::Cnitool,
@@ -61,7 +73,13 @@ impl Feature {
                 rules_work("table bridge probe { chain c { type filter hook prerouting priority -300; }; }")
             }
             Self::Dummy => link_works(kind(InfoKind::Dummy)),
-            Self::Vlan => vlan_works(),
+            Self::Vlan => on_a_parent(|parent| rtnetlink::LinkVlan::new("probe", parent, 7).build()),
+            Self::Macvlan => {
+                on_a_parent(|parent| rtnetlink::LinkMacVlan::new("probe", parent, MacVlanMode::Bridge).build())
+            }
+            Self::Ipvlan => on_a_parent(|parent| rtnetlink::LinkIpVlan::new("probe", parent, IpVlanMode::L2).build()),
+            Self::Vxlan => link_works(rtnetlink::LinkVxlan::new("probe", 7).build()),
+            Self::Bond => link_works(kind(InfoKind::Bond)),
             Self::Strace => has("strace"),
             Self::Reference => {
                 ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists())
@@ -74,7 +92,7 @@ impl Feature {
 
     /// Whether another kernel can help, rather than another program or user.
     pub fn is_kernels(self) -> bool {
-        matches!(self, Self::BridgeVlan | Self::NftInet | Self::NftBridge | Self::Dummy | Self::Vlan)
+        !matches!(self, Self::Strace | Self::Reference | Self::Cnitool | Self::Containerd | Self::Root)
     }
 
     /// Its name in `list` and in messages.
@@ -101,13 +119,12 @@ fn link_works(message: LinkMessage) -> bool {
     Space::node("probe").is_ok_and(|space| space.add("probe", message).is_ok())
 }
 
-fn vlan_works() -> bool {
+fn on_a_parent(child: impl FnOnce(u32) -> LinkMessage) -> bool {
     let attempt = || -> anyhow::Result<()> {
         let space = Space::node("probe")?;
         space.add_bridge("parent")?;
         let parent = space.link("parent")?.index;
-        let vlan = rtnetlink::LinkVlan::new("probe", parent, 7).build();
-        space.add("probe", vlan)
+        space.add("probe", child(parent))
     };
     attempt().is_ok()
 }

@@ -1,6 +1,6 @@
 //! Links: what the kernel says of one, and the messages that make, change and delete them.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
@@ -12,6 +12,9 @@ use nix::errno::Errno;
 use podwire_spec::Mac;
 
 use crate::{Error, Net, Netns, Result};
+
+/// `IFLA_ALT_IFNAME` in `linux/if_link.h`.
+const ALT_IFNAME: u16 = 53;
 
 /// A link as the kernel describes it.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, independent of the others")]
@@ -45,6 +48,8 @@ pub struct Link {
     pub vlan_filtering: bool,
     /// For a port of a bridge: its options.
     pub port: Option<Port>,
+    /// For a device with options of its own: these, for the module of its type to read.
+    pub(crate) data: Option<InfoData>,
 }
 
 /// The options of a port of a bridge.
@@ -68,6 +73,15 @@ pub enum Kind<'a> {
     },
     /// A veth pair; the other end is made by the same message.
     Veth(Box<LinkSpec<'a>>),
+    /// A device with options of its own; each type has a module that makes one of these.
+    Device(Device),
+}
+
+/// The type of a device and its options, as the kernel takes them.
+#[derive(Debug)]
+pub struct Device {
+    pub(crate) kind: InfoKind,
+    pub(crate) data: InfoData,
 }
 
 /// A link to make, whole, in one message.
@@ -83,6 +97,8 @@ pub struct LinkSpec<'a> {
     pub mtu: Option<u32>,
     /// The index of its master.
     pub master: Option<u32>,
+    /// The index of the link below it, in the connection's namespace, wherever the link itself is made.
+    pub parent: Option<u32>,
     /// Its alias; passed over for the other end of a veth pair.
     pub alias: Option<&'a str>,
     /// The namespace to make it in; the connection's otherwise.
@@ -94,7 +110,7 @@ pub struct LinkSpec<'a> {
 impl<'a> LinkSpec<'a> {
     /// A link with nothing but name and kind.
     pub fn new(name: &'a str, kind: Option<Kind<'a>>) -> Self {
-        Self { name, kind, mac: None, mtu: None, master: None, alias: None, ns: None, up: false }
+        Self { name, kind, mac: None, mtu: None, master: None, parent: None, alias: None, ns: None, up: false }
     }
 
     fn message(&self) -> LinkMessage {
@@ -108,6 +124,7 @@ impl<'a> LinkSpec<'a> {
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.master.map(LinkAttribute::Controller));
+        attributes.extend(self.parent.map(LinkAttribute::Link));
         attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
         if matches!(self.kind, None | Some(Kind::Veth(_))) {
             // Left alone, the kernel makes a veth end with a queue for each processor and then takes all but one out of
@@ -130,6 +147,7 @@ impl Kind<'_> {
             Kind::Veth(peer) => {
                 vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message())))]
             }
+            Kind::Device(device) => vec![LinkInfo::Kind(device.kind.clone()), LinkInfo::Data(device.data.clone())],
         }
     }
 }
@@ -156,7 +174,8 @@ pub struct LinkChange<'a> {
 }
 
 impl Net {
-    /// Makes a link and returns it as the kernel did: index, and MAC even where the kernel invented it.
+    /// Makes a link in this namespace and returns it as the kernel did: index, and MAC even where the kernel invented
+    /// it. The other end of a veth pair may be elsewhere.
     ///
     /// # Errors
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
@@ -181,6 +200,22 @@ impl Net {
         Ok(link)
     }
 
+    /// Makes a link in another namespace, on a parent in this one, and returns it as `other`, a connection there, sees
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Self::create_link`].
+    pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let object = || format!("link {:?}", spec.name);
+        let mut message = spec.message();
+        message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+        // No echo: the kernel would send it to whichever socket has our number in the other namespace.
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+        let link = other.link(spec.name).await?;
+        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+    }
+
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
         self.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() }).await
     }
@@ -193,6 +228,17 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         self.get_link(|| format!("link {name:?}"), message).await
+    }
+
+    /// The link with this altname, which may be longer than a name.
+    ///
+    /// # Errors
+    /// Of the request; a link that is not there is `None`.
+    pub async fn link_with_altname(&self, altname: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        let text = [altname.as_bytes(), b"\0"].concat();
+        message.attributes.push(LinkAttribute::Other(DefaultNla::new(ALT_IFNAME, text)));
+        self.get_link(|| format!("link with altname {altname:?}"), message).await
     }
 
     /// The link with this index.
@@ -277,6 +323,22 @@ impl Net {
         let message = RouteNetlinkMessage::NewLinkProp(message);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.request(|| format!("altname {name:?}"), "add", message, flags).await.map(drop)
+    }
+
+    /// Takes an altname from a link. One that is not there is no error: `false`.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn delete_altname(&self, index: u32, name: &str) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        let message = RouteNetlinkMessage::DelLinkProp(message);
+        match self.request(|| format!("altname {name:?}"), "delete", message, 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a link. One that is not there is no error: `false`.
@@ -377,6 +439,7 @@ impl Link {
             LinkInfo::Data(InfoData::Bridge(options)) => {
                 self.vlan_filtering = options.contains(&InfoBridge::VlanFiltering(true));
             }
+            LinkInfo::Data(data) => self.data = Some(data),
             LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
                 self.port = Some(Port {
                     enabled: options.iter().any(

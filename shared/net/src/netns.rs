@@ -4,10 +4,12 @@ use std::{
     fs::File,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{Flock, FlockArg},
     sched::{CloneFlags, setns, unshare},
     sys::{
         stat::fstat,
@@ -16,6 +18,9 @@ use nix::{
 };
 
 use crate::{Error, Result};
+
+/// How long to wait for somebody else's lock; a change under it takes some 20 ms.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A network namespace, kept alive by the handle.
 #[derive(Debug)]
@@ -114,10 +119,42 @@ impl Netns {
         Ok(work())
     }
 
+    /// Locks the namespace against everybody else who calls this: whatever one changes that several share can be looked
+    /// at and changed in one step. The lock is the kernel's, on the namespace itself (flock(2)): it needs no file, and
+    /// ends with the process at the latest.
+    ///
+    /// # Errors
+    /// ETIMEDOUT after ten seconds.
+    pub async fn lock(&self) -> Result<NetnsLock> {
+        // A file of its own: locks belong to what was opened, not to the process.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let error = |errno| Error::new(&self.name, "lock", errno);
+        let file = File::open(path).map_err(|io| Error::io(&self.name, "open for its lock", &io))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(NetnsLock { _lock: lock }),
+            Err((file, Errno::EAGAIN)) => file,
+            Err((_, errno)) => return Err(error(errno)),
+        };
+        // Somebody has it: a thread waits, so that this one can be told to end meanwhile.
+        let (done, wait) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || done.send(Flock::lock(file, FlockArg::LockExclusive)));
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(Ok(Ok(lock))) => Ok(NetnsLock { _lock: lock }),
+            Ok(Ok(Err((_, errno)))) => Err(error(errno)),
+            Ok(Err(_)) | Err(_) => Err(error(Errno::ETIMEDOUT)),
+        }
+    }
+
     /// For netlink attributes that name a namespace.
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
         self.file.as_raw_fd()
     }
+}
+
+/// A namespace is locked for as long as this lives.
+#[derive(Debug)]
+pub struct NetnsLock {
+    _lock: Flock<File>,
 }
 
 impl AsFd for Netns {

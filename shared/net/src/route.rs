@@ -71,6 +71,11 @@ impl Net {
 }
 
 impl RouteEntry {
+    /// Whether it counts for everybody, and not only where a rule leads to its table.
+    pub fn is_in_main_table(&self) -> bool {
+        self.route.table == Some(MAIN)
+    }
+
     /// Whether this is the route that `wanted` asks for on the link with this index.
     pub fn is(&self, wanted: &Route, index: u32) -> bool {
         let metric = wanted.priority.filter(|&metric| metric != 0);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Context as _;
 use futures_util::future::{join3, try_join_all};
 use podwire_net::{Link, Net};
-use podwire_spec::{AddResult, Command, Env, Error, Interface, NetConf};
+use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, NetConf};
 use serde::de::DeserializeOwned;
 
 use crate::{Context, Label, Plugin, Result, addresses::is_pods, output::join};
@@ -116,7 +116,10 @@ impl<T: Attach> Plugin for T {
 
     async fn add(cx: &mut Context<T::Config>) -> Result<AddResult> {
         let attached = T::attach(cx).await?;
-        let mut result = cx.delegate_add().await?;
+        let mut result = match cx.delegate_add().await? {
+            Some(result) => result,
+            None => previous_addresses(cx),
+        };
         result.interfaces = interfaces(cx, &attached);
         result.ips.iter_mut().for_each(|ip| ip.interface = Some(attached.node.len()));
         if !cx.conf.dns.is_empty() {
@@ -137,7 +140,10 @@ impl<T: Attach> Plugin for T {
         }
         let announced = side.up && !result.ips.is_empty();
         result.interfaces = interfaces(cx, &finish(cx, attached, &fresh, announced).await?);
-        Ok(result)
+        Ok(match cx.conf.prev_result.clone() {
+            Some(previous) => chained(previous, result, cx.delegate.is_some()),
+            None => result,
+        })
     }
 
     async fn del(cx: &mut Context<T::Config>) -> Result<()> {
@@ -197,6 +203,39 @@ impl<T: Attach> Plugin for T {
         T::ready(cx).await?;
         cx.delegate_to(Command::Status).await
     }
+}
+
+/// Without a delegate, the addresses of a chain's earlier plugin that no interface of a pod has yet.
+fn previous_addresses<C>(cx: &Context<C>) -> AddResult {
+    let Some(previous) = &cx.conf.prev_result else { return AddResult::default() };
+    let mut result = previous.clone();
+    result.ips.retain(|ip| is_to_be_given(ip, &previous.interfaces));
+    if result.ips.is_empty() {
+        result.routes.clear();
+    }
+    result
+}
+
+fn is_to_be_given(ip: &Ip, interfaces: &[Interface]) -> bool {
+    ip.interface.is_none_or(|index| interfaces.get(index).is_some_and(|interface| interface.sandbox.is_empty()))
+}
+
+/// The result of a chain so far, with what this plugin has added.
+fn chained(mut previous: AddResult, own: AddResult, has_delegate: bool) -> AddResult {
+    let offset = previous.interfaces.len();
+    if !has_delegate {
+        let interfaces = std::mem::take(&mut previous.interfaces);
+        previous.ips.retain(|ip| !is_to_be_given(ip, &interfaces));
+        previous.interfaces = interfaces;
+    }
+    previous.interfaces.extend(own.interfaces);
+    previous.ips.extend(own.ips.into_iter().map(|ip| Ip { interface: ip.interface.map(|index| index + offset), ..ip }));
+    let routes: Vec<_> = own.routes.into_iter().filter(|route| !previous.routes.contains(route)).collect();
+    previous.routes.extend(routes);
+    if !own.dns.is_empty() {
+        previous.dns = own.dns;
+    }
+    previous
 }
 
 /// The pod's link named `CNI_IFNAME`.

@@ -79,12 +79,12 @@ fn missing(kind: &str, path: &[PathBuf]) -> String {
 }
 
 impl<C> Context<C> {
-    /// Asks the delegate for addresses. Whatever happens later in the call, it is asked to release them again.
+    /// Asks the delegate for addresses; without one there is no result. Whatever happens later in the call, it is asked to release them again.
     ///
     /// # Errors
     /// The delegate's own.
-    pub(crate) async fn delegate_add(&mut self) -> Result<AddResult> {
-        let Some(delegate) = self.delegate.clone() else { return Ok(AddResult::default()) };
+    pub(crate) async fn delegate_add(&mut self) -> Result<Option<AddResult>> {
+        let Some(delegate) = self.delegate.clone() else { return Ok(None) };
         // A program that failed half-way is asked to clean up. One of ours does all or nothing; asked to release after
         // it refused a second ADD of an attachment, it would release what the first one had got.
         let foreign = delegate.is_foreign();
@@ -95,7 +95,7 @@ impl<C> Context<C> {
         if !foreign {
             self.undo_by(crate::Undo::Delegate);
         }
-        Ok(result)
+        Ok(Some(result))
     }
 
     /// Asks the delegate to release what it gave.

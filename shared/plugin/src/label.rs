@@ -27,6 +27,14 @@ impl Label {
         }
     }
 
+    /// The label in the form that fits an altname (127 bytes): by it a shared link knows its users.
+    pub fn user(&self) -> String {
+        const MAX_NETWORK: usize = 38;
+        const MAX_CONTAINER_ID: usize = 64;
+        let (network, id) = (shortened(&self.network, MAX_NETWORK), shortened(&self.container_id, MAX_CONTAINER_ID));
+        format!("podwire:{network}:{id}:{}", self.ifname)
+    }
+
     /// The label of what belongs to the network as a whole.
     pub fn of_network(network: &str) -> Self {
         Self::new(network, "", "")
@@ -66,7 +74,7 @@ fn shortened(text: &str, max: usize) -> String {
 }
 
 /// FNV-1a: names must come out the same in every build and on every machine, which no hasher of std promises.
-fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -92,6 +100,8 @@ mod tests {
         assert!(long.to_string().len() <= 250, "{}", long.to_string().len());
         assert_eq!(Label::parse(&long.to_string()), Some(long.clone()));
         assert!(long.is_of_network_of(&Label::of_network(&"n".repeat(255))));
+        assert_eq!(long.user().len(), 127);
+        assert_eq!(Label::parse(&long.user()).map(|user| user.user()), Some(long.user()));
         assert!(!long.is_of_network_of(&Label::of_network(&"n".repeat(254))));
     }
 

@@ -20,14 +20,17 @@ mod context;
 mod delegate;
 mod label;
 mod output;
+mod parent;
 mod run;
+mod share;
 mod undo;
 
 pub use anyhow::{self, Result};
 pub use attach::{Attach, Attached, PodSide, delete_pod_link};
 pub use context::Context;
-pub use label::{Label, host_veth_name};
+pub use label::{Label, hash, host_veth_name};
 pub use output::join;
+pub use parent::Parent;
 pub use podwire_net as net;
 pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code};
 pub use run::{Plugin, run, run_ipam};

@@ -18,6 +18,8 @@ pub enum Undo {
     SharedLink(u32),
     /// Take an address from the shared link with this index, unless others have ports on it by now.
     SharedAddress(u32, Cidr),
+    /// Stop being a user of a shared link (see `share.rs`).
+    SharedUse,
     /// Give an address back to the node's link with this index.
     RemovedHostAddress(u32, Cidr),
     /// Ask the delegate to release what it gave.
@@ -40,6 +42,7 @@ impl Undo {
                 cx.host.delete_address(index, address).await?;
             }
             Self::SharedLink(_) | Self::SharedAddress(..) => {}
+            Self::SharedUse => cx.leave().await?,
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
             Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),

@@ -1,0 +1,113 @@
+//! The link that a pod's device sits on.
+
+use podwire_net::{Errno, Link, LinkSpec, Net};
+use podwire_spec::{code, did_you_mean};
+
+use crate::{Context, Error, Result, Undo};
+
+/// A link to make devices on.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// The link.
+    pub link: Link,
+    /// It is in the pod, and not on the node.
+    pub in_pod: bool,
+}
+
+impl Parent {
+    /// The MTU in bytes of a device on it: `wanted`, where that is given and not 0, else the parent's own.
+    ///
+    /// # Errors
+    /// Code 7 for one above the parent's.
+    pub fn mtu(&self, wanted: Option<u32>) -> Result<u32> {
+        let Link { name, mtu, .. } = &self.link;
+        match wanted.filter(|&wanted| wanted != 0) {
+            Some(wanted) if wanted > *mtu => {
+                Err(Error::invalid("mtu", format!("{wanted} is above the {mtu} bytes of parent {name:?}"))
+                    .with_details("larger frames would be lost there; raise the parent's MTU first, or ask for less")
+                    .into())
+            }
+            wanted => Ok(wanted.unwrap_or(*mtu)),
+        }
+    }
+}
+
+impl<C> Context<C> {
+    /// The parent: `master`, in the pod if `in_pod` and else on the node; where it is not named, the first interface
+    /// there of the previous plugin's result, else the link of the default route of either IP version.
+    ///
+    /// # Errors
+    /// Code 7 where there is no such link.
+    pub async fn parent(&self, master: Option<&str>, in_pod: bool) -> Result<Parent> {
+        let net = self.net(in_pod)?;
+        let place = if in_pod { "the pod" } else { "the node's namespace" };
+        let previous = || {
+            let sandbox = if in_pod { self.env.netns.as_str() } else { "" };
+            let interfaces = &self.conf.prev_result.as_ref()?.interfaces;
+            let interface = interfaces
+                .iter()
+                .find(|interface| interface.sandbox == sandbox && !(in_pod && interface.name == self.env.ifname))?;
+            Some(interface.name.as_str())
+        };
+        let found = match master.filter(|name| !name.is_empty()).or_else(previous) {
+            Some(name) => match net.link(name).await? {
+                Some(link) => link,
+                None => return Err(not_found(net, name, place).await?.into()),
+            },
+            None => default_link(net).await?.ok_or_else(|| {
+                Error::invalid("master", format!("missing, and {place} has no default route to take its link from"))
+            })?,
+        };
+        Ok(Parent { link: found, in_pod })
+    }
+
+    /// The connection to the pod, or to the node.
+    ///
+    /// # Errors
+    /// As [`Context::pod`].
+    pub fn net(&self, in_pod: bool) -> Result<&Net> {
+        if in_pod { self.pod() } else { Ok(&self.host) }
+    }
+
+    /// Makes the pod's link on a parent, straight in the pod and under its final name; a failure of the call deletes it
+    /// again.
+    ///
+    /// # Errors
+    /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
+    pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
+        let spec = LinkSpec { parent: Some(parent.link.index), ..spec };
+        let pod = self.pod()?;
+        let created =
+            if parent.in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
+        match created {
+            Ok(link) => {
+                self.undo_by(Undo::PodLink(link.index));
+                Ok(link)
+            }
+            Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
+                Err(Error::new(code::EXISTS, format!("CNI_IFNAME {:?}: exists already in the pod", spec.name))
+                    .with_details(error.to_string())
+                    .into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
+    let links = net.links().await?;
+    let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
+    Ok(Error::invalid("master", format!("link {name:?}: not found in {place}{near}")))
+}
+
+/// The link of the default route with the lowest metric, of IPv4 or else of IPv6.
+async fn default_link(net: &Net) -> Result<Option<Link>> {
+    for ipv6 in [false, true] {
+        let routes = net.routes(ipv6).await?;
+        let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
+        if let Some(index) = defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
+            return Ok(net.link_at(index).await?);
+        }
+    }
+    Ok(None)
+}
