@@ -25,12 +25,8 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
                     nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string())?;
                     cx.undo_by(Undo::SourceCheck);
                 }
-                let pod = Link {
-                    index: port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?,
-                    name: cx.env.ifname.clone(),
-                    mac: Some(mac),
-                    ..Link::default()
-                };
+                let index = port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?;
+                let pod = Link::known(index, &cx.env.ifname, Some(mac));
                 return Ok(Attached { node: vec![bridge, port], pod });
             }
             // Another call's undoing or a GC has removed the bridge between our look and our port.

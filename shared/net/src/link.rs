@@ -433,6 +433,11 @@ impl From<LinkMessage> for Link {
 }
 
 impl Link {
+    /// What is known of a link that was made by a message about another one, as the far end of a veth pair is.
+    pub fn known(index: u32, name: &str, mac: Option<Mac>) -> Self {
+        Self { index, name: name.to_owned(), mac, ..Self::default() }
+    }
+
     fn take(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = kind.to_string(),
