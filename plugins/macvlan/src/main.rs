@@ -16,7 +16,7 @@ use config::{Config, Mode};
 use podwire_plugin::{
     AddResult, Attach, Attached, Context, Error, Label, NetConf, Parent, Result, delete_pod_link, join,
     net::{Link, LinkChange, LinkSpec, MacVlan, MacVlanMode},
-    run, shim_mac,
+    run,
     spec::Env,
 };
 
@@ -99,7 +99,7 @@ impl Attach for MacVlanPlugin {
 async fn shim(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
     let device = MacVlan { mode: MacVlanMode::Bridge, broadcast_queue: None };
     let is_such = |link: &Link| MacVlan::of(link).is_some_and(|found| found.mode == MacVlanMode::Bridge);
-    cx.shim(parent, device.kind(), parent.link.mac.map(shim_mac), is_such).await
+    cx.shim(parent, device.kind(), true, is_such).await
 }
 
 /// CHECK: the device's options and its parent.

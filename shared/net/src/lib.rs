@@ -13,7 +13,6 @@ mod bridge;
 mod error;
 mod link;
 mod macvlan;
-mod neighbour;
 mod net;
 mod netns;
 pub mod nft;

@@ -154,10 +154,7 @@ impl Net {
 fn is_question(message: &RouteNetlinkMessage) -> bool {
     matches!(
         message,
-        RouteNetlinkMessage::GetLink(_)
-            | RouteNetlinkMessage::GetAddress(_)
-            | RouteNetlinkMessage::GetRoute(_)
-            | RouteNetlinkMessage::GetNeighbour(_)
+        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
     )
 }
 

@@ -6,14 +6,17 @@
 //!
 //! * On the node, a route to each address of a pod by the shim, from the node's own address. Its metric is a number
 //!   made of the attachment, by which DEL and GC find it again.
-//! * In the pod, the MAC address of the shim for each address of the node, written down as a neighbour. The shim has no
-//!   address and answers nobody who asks for the node's: it would answer the whole network, beside the parent, and
-//!   leave the neighbours with a MAC address that goes when the last pod does.
+//! * In the pod, a route to each address of the node by a link-local address of the shim. The shim has none of the
+//!   node's addresses and answers no ARP but a pod's of this node: it would answer the whole network, beside the
+//!   parent, and leave the neighbours with a MAC address that goes when the last pod does.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use podwire_net::{Errno, Kind, Link, LinkChange, LinkSpec, write_sysctl};
-use podwire_spec::{AddResult, Cidr, Ip, Mac, Route, code};
+use podwire_spec::{AddResult, Cidr, Mac, Route, code};
 
 use crate::{
     Context, Error, Label, Parent, Result, Undo, addresses::is_pods, hash, output::join, parent::default_link_of,
@@ -22,12 +25,13 @@ use crate::{
 /// What the name of a shim starts with; the index of its parent follows.
 const PREFIX: &str = "shim";
 
-/// `arp_ignore`: answer for no address.
-const SILENT: &str = "8";
+/// The next hop of the pods to the node, on every shim: nobody but a pod of the same node gets an answer, so that it
+/// need not differ from node to node.
+const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 1);
 
 impl<C> Context<C> {
     /// The shim on a parent of the node, found or made, up, and with this attachment among its users. `accept` is asked
-    /// whether a link that is there is one as `kind` makes it.
+    /// whether a link that is there is one as `kind` makes it; `has_mac` whether the type has MAC addresses of its own.
     ///
     /// # Errors
     /// Code 101 where a link has the shim's name and is another, or the parent takes no such device.
@@ -35,13 +39,14 @@ impl<C> Context<C> {
         &mut self,
         parent: &Parent,
         kind: Kind<'_>,
-        mac: Option<Mac>,
+        has_mac: bool,
         accept: impl Fn(&Link) -> bool,
     ) -> Result<Link> {
         let name = format!("{PREFIX}{}", parent.link.index);
         let label = Label::of_network(&self.conf.name).to_string();
         let spec = LinkSpec {
-            mac,
+            // Given, and not invented by the kernel, it stays what it is: udev changes those.
+            mac: parent.link.mac.filter(|_| has_mac).map(shim_mac),
             parent: Some(parent.link.index),
             alias: Some(&label),
             ..LinkSpec::new(&name, Some(kind))
@@ -59,14 +64,14 @@ impl<C> Context<C> {
             Err(error) => return Err(self.explain_refusal(parent, error).await),
         };
         if !shim.up {
-            silence(&name)?;
+            prepare(&name)?;
             self.host.change_link(shim.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
             shim.up = true;
         }
         Ok(shim)
     }
 
-    /// Makes the routes on the node and writes the node down in the pod.
+    /// Makes the routes on both sides.
     ///
     /// # Errors
     /// Code 7 where the node has no address that the pod could reach it by; else of the kernel.
@@ -87,19 +92,60 @@ impl<C> Context<C> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let inside = self.pod()?;
-        for (ip, is_on_link) in known_to(result.ips.iter(), &node) {
-            if !is_on_link {
-                inside.add_route(pod.index, &Route::new(Cidr::of_host(ip), None)).await?;
-            }
-            if let Some(mac) = shim.mac {
-                inside.set_neighbour(pod.index, ip, mac).await?;
+        for ipv6 in [false, true] {
+            let ips: Vec<_> = node.iter().map(|cidr| cidr.ip()).filter(|ip| ip.is_ipv6() == ipv6).collect();
+            if !ips.is_empty() && result.ips.iter().any(|ip| ip.address.ip().is_ipv6() == ipv6) {
+                self.lead_to_node(shim, pod, ipv6, &ips).await?;
             }
         }
         Ok(())
     }
 
-    /// CHECK: shim, routes and neighbours.
+    /// The pod's routes to these addresses of the node, all of one IP version.
+    async fn lead_to_node(&self, shim: &Link, pod: &Link, ipv6: bool, ips: &[IpAddr]) -> Result<()> {
+        let inside = self.pod()?;
+        let next_hop = match self.next_hop(shim, ipv6).await? {
+            Some(next_hop) => next_hop,
+            None => self.add_next_hop(shim, ipv6).await?,
+        };
+        if !ipv6 {
+            // To a link-local address of IPv6 there is a route on every link.
+            inside.add_route(pod.index, &Route::new(Cidr::of_host(next_hop), None)).await?;
+        }
+        for &ip in ips {
+            inside.add_route(pod.index, &Route::new(Cidr::of_host(ip), Some(next_hop))).await?;
+        }
+        Ok(())
+    }
+
+    /// The link-local address by which pods reach the node, where the shim has one.
+    async fn next_hop(&self, shim: &Link, ipv6: bool) -> Result<Option<IpAddr>> {
+        let is_such = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ipv6 && *ip == NEXT_HOP,
+            IpAddr::V6(ip) => ipv6 && ip.is_unicast_link_local(),
+        };
+        Ok(self.host.addresses(shim.index).await?.into_iter().map(|address| address.cidr.ip()).find(is_such))
+    }
+
+    async fn add_next_hop(&self, shim: &Link, ipv6: bool) -> Result<IpAddr> {
+        let address = if ipv6 {
+            // A node may have IPv6 on some links only; on this one it is needed.
+            write_sysctl(&format!("ipv6/conf/{}/disable_ipv6", shim.name), "0")?;
+            let ip = link_local(shim_mac(shim.mac.unwrap_or(Mac([0; 6]))));
+            Cidr::new(ip.into(), 64)
+        } else {
+            Cidr::new(NEXT_HOP.into(), 32)
+        };
+        let address = address.map_err(anyhow::Error::msg)?;
+        match self.host.add_address(shim.index, address, false).await {
+            // Another call was first.
+            Err(error) if error.is(Errno::EEXIST) => {}
+            other => other?,
+        }
+        Ok(address.ip())
+    }
+
+    /// CHECK: shim, and routes on both sides.
     ///
     /// # Errors
     /// Code 102, naming the first difference.
@@ -120,13 +166,19 @@ impl<C> Context<C> {
                 return Err(Error::differs(object, "to be there", "none").into());
             }
         }
-        let neighbours = self.pod()?.set_neighbours(pod.index).await?;
-        for (ip, _) in known_to(ips.into_iter(), &node) {
-            let found = neighbours.iter().find(|(neighbour, _)| *neighbour == ip).map(|(_, mac)| *mac);
-            if let Some(wanted) = shim.mac.filter(|_| found != shim.mac) {
-                let found = found.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-                let object = format!("hostAccess: the node's address \"{ip}\" as a neighbour of {:?}", pod.name);
-                return Err(Error::differs(object, wanted, found).into());
+        for ipv6 in [false, true] {
+            let of_version = |ip: IpAddr| ip.is_ipv6() == ipv6;
+            let Some(ip) = ips.iter().find(|ip| of_version(ip.address.ip())) else { continue };
+            let Some(wanted) = source(ip.address, &node) else { continue };
+            let (routes, next_hop) = (self.pod()?.routes(ipv6).await?, self.next_hop(&shim, ipv6).await?);
+            // One will do: the node may have got more since the pod is there.
+            let leads = |ip: IpAddr| {
+                let route = Route::new(Cidr::of_host(ip), next_hop);
+                next_hop.is_some() && routes.iter().any(|entry| entry.is(&route, pod.index))
+            };
+            if !node.iter().map(|cidr| cidr.ip()).filter(|ip| of_version(*ip)).any(leads) {
+                let object = format!("hostAccess: pod's route to the node's address \"{wanted}\" by {:?}", pod.name);
+                return Err(Error::differs(object, "to be there", "none").into());
             }
         }
         Ok(())
@@ -215,9 +267,8 @@ fn parent_of(shim: &Link) -> Option<u32> {
     shim.name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// A MAC address for the shim of the parent with this one: always the same, and given, so that nobody else gives it
-/// one, as udev would.
-pub fn shim_mac(parent: Mac) -> Mac {
+/// A MAC address for the shim of the parent with this one, always the same.
+fn shim_mac(parent: Mac) -> Mac {
     let [first, rest @ .., _, _] = hash(&parent.0).to_be_bytes();
     let mut mac = [first & 0xfc | 2; 6];
     mac[1..].copy_from_slice(&rest);
@@ -237,20 +288,16 @@ fn source(pod: Cidr, node: &[Cidr]) -> Option<IpAddr> {
     same_version().find(|ip| pod.contains(*ip)).or_else(|| same_version().next())
 }
 
-/// Those of the node's addresses that a pod with these can use, and whether they are in a network of its own.
-fn known_to<'a>(ips: impl Iterator<Item = &'a Ip> + Clone, node: &[Cidr]) -> Vec<(IpAddr, bool)> {
-    let known = |ip: IpAddr| {
-        let mut same_version = ips.clone().filter(|own| own.address.ip().is_ipv4() == ip.is_ipv4()).peekable();
-        same_version.peek()?;
-        Some((ip, same_version.any(|own| own.address.contains(ip))))
-    };
-    node.iter().filter_map(|address| known(address.ip())).collect()
+/// The link-local address that goes with a MAC address (RFC 4291, appendix A).
+fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// Before the shim goes up: it answers no ARP, no router may configure the node by it, and its link-local address, the
-/// one that it asks for pods from, is usable at once.
-fn silence(name: &str) -> podwire_net::Result<()> {
-    write_sysctl(&format!("ipv4/conf/{name}/arp_ignore"), SILENT)?;
+/// Before the shim goes up: it answers ARP of those alone to whom a route leads by it, no router may configure the node
+/// by it, and its link-local address, the one that it asks for pods from, is usable at once.
+fn prepare(name: &str) -> podwire_net::Result<()> {
+    write_sysctl(&format!("ipv4/conf/{name}/arp_filter"), "1")?;
     for key in ["accept_ra", "accept_dad"] {
         match write_sysctl(&format!("ipv6/conf/{name}/{key}"), "0") {
             Err(error) if !error.is(Errno::ENOENT) => return Err(error),
@@ -276,14 +323,6 @@ mod tests {
         assert_eq!(from("172.16.0.9/24").as_deref(), Some("10.9.0.1"));
         assert_eq!(from("fd08::9/64").as_deref(), Some("fd07::1"));
         assert_eq!(source("fd08::9/64".parse().unwrap(), &node[..2]), None);
-    }
-
-    #[test]
-    fn a_pod_knows_the_nodes_addresses_of_its_ip_versions() {
-        let node = cidrs(&["10.9.0.1/16", "192.168.7.1/24", "fd07::1/64"]);
-        let pod = [Ip { interface: None, address: "192.168.7.9/24".parse().unwrap(), gateway: None }];
-        let known: Vec<_> = known_to(pod.iter(), &node).into_iter().map(|(ip, on)| (ip.to_string(), on)).collect();
-        assert_eq!(known, [("10.9.0.1".to_owned(), false), ("192.168.7.1".to_owned(), true)]);
     }
 
     #[test]

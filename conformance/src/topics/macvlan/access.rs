@@ -7,11 +7,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Added, Lan, NEEDS, NODE, OTHER, PARENT, conf, parsed};
-use crate::cni::tool;
 use crate::lab::{Link, Space, cable, mac_bytes};
 use crate::packets::{Body, Capture, Frame, arp_request, inject, isolated, peer_seen_by_udp, reaches};
-use crate::runner::{Attachment, Case, Test, merged};
+use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
+use crate::topics::behaviour::faults::{Scene, every_refusal_of_add};
 use crate::topics::scale::at_once;
 
 pub(super) const TESTS: &[Test] = &[
@@ -25,8 +25,11 @@ pub(super) const TESTS: &[Test] = &[
         .ours()
         .limit(60),
     test!(macvlan_shim_of_two_networks, "GC of one leaves the other's; the last user takes it away").needs(NEEDS).ours(),
-    test!(p20_macvlan_host_access_that_fails_late, "beside a pod that stays").needs(NEEDS).ours(),
-    test!(p23_macvlan_check_of_host_access, "shim, route and neighbour: gone, down").needs(NEEDS).ours(),
+    test!(p20_macvlan_host_access_that_is_refused, "each request of ADD in turn, with and without a pod beside it")
+        .needs(&[Feature::Macvlan, Feature::Strace])
+        .ours()
+        .limit(120),
+    test!(p23_macvlan_check_of_host_access, "shim and routes: gone, down").needs(NEEDS).ours(),
     test!(p05_macvlan_host_access_that_cannot_be, "other modes, in the pod, without addresses: code 7")
         .needs(NEEDS)
         .ours(),
@@ -34,7 +37,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 fn access(case: &Case, extra: Value) -> Value {
-    conf(case, merged(&json!({ "hostAccess": true, "cniVersion": "1.1.0" }), extra))
+    merged(&conf(case, json!({ "hostAccess": true, "cniVersion": "1.1.0" })), extra)
 }
 
 fn shims(node: &Space) -> Result<Vec<Link>> {
@@ -106,8 +109,13 @@ fn p28_macvlan_host_access_with_strict_sysctls(case: &Case) -> Result<()> {
             lan.node.set_sysctl(&format!("net/ipv4/conf/{link}/{key}"), value)?;
         }
     }
-    let a = lan.add(case, "a", &access(case, json!({})))?;
-    both_ways(&lan.node, &parsed(&NODE)?, &a)
+    let pod = case.pod("a")?;
+    for key in ["rp_filter", "arp_ignore"] {
+        pod.set_sysctl(&format!("net/ipv4/conf/all/{key}"), "1")?;
+    }
+    let attachment = case.attachment(&lan.node, &pod, &access(case, json!({})));
+    let result = attachment.add()?;
+    both_ways(&lan.node, &parsed(&NODE)?, &Added { attachment, result })
 }
 
 fn p28_macvlan_host_access_after_the_parent_was_down(case: &Case) -> Result<()> {
@@ -202,26 +210,19 @@ fn macvlan_shim_of_two_networks(case: &Case) -> Result<()> {
     })
 }
 
-fn p20_macvlan_host_access_that_fails_late(case: &Case) -> Result<()> {
-    let lan = Lan::new()?;
-    let stays = lan.add(case, "a", &access(case, json!({})))?;
-    let pod = case.pod("b")?;
-    // After its own two routes are there: a neighbour cannot be written down in a kernel's table without room.
-    let late = case.attachment(&lan.node, &pod, &access(case, json!({})));
-    let clash = "192.168.7.1/32";
-    case.unchanged(&[&lan.node, &pod], || {
-        let path = case.fake_plugin("far-ipam", &far_ipam(clash))?;
-        let far = late.with(json!({ "ipam": { "type": "far-ipam", "dataDir": null, "ranges": null } }));
-        far.call("ADD").env("CNI_PATH", path).fail_somehow()
-    })?;
-    stays.attachment.check(&stays.result)?;
-    both_ways(&lan.node, &parsed(&NODE)?, &stays)
-}
-
-/// A delegate that gives an address out of the network, and one of IPv6 that no route can be made to.
-fn far_ipam(_clash: &str) -> String {
-    let answer = json!({ "cniVersion": "1.1.0", "ips": [{ "address": "10.8.0.9/24" }, { "address": "ff02::9/64" }] });
-    format!("[ \"$CNI_COMMAND\" = ADD ] || exit 0\necho '{answer}'")
+fn p20_macvlan_host_access_that_is_refused(case: &Case) -> Result<()> {
+    // Once with the shim to be made, once with one that another pod has.
+    for others in [&[][..], &["first"]] {
+        let seen = every_refusal_of_add(case, |case| {
+            let lan = Lan::new()?;
+            let others = others.iter().map(|name| lan.add(case, name, &access(case, json!({})))).collect::<Result<Vec<_>>>()?;
+            let attachment = case.attachment(&lan.node, &case.pod("a")?, &access(case, json!({})));
+            Ok(Scene { attachment, _keeps: (lan, others) })
+        })?;
+        ensure!(seen > 10, "only {seen} requests were seen");
+        std::fs::remove_dir_all(case.leases())?;
+    }
+    Ok(())
 }
 
 fn p23_macvlan_check_of_host_access(case: &Case) -> Result<()> {
@@ -231,9 +232,9 @@ fn p23_macvlan_check_of_host_access(case: &Case) -> Result<()> {
         ("shim down", |lan, _| lan.node.down(&shims(&lan.node)?[0].name), &["shim", "up", "down"]),
         ("shim gone", |lan, _| lan.node.delete(&shims(&lan.node)?[0].name), &["shim", "none"]),
         (
-            "neighbour",
-            |_, pod| tool(pod, "ip", &["neigh", "del", NODE[0], "dev", "eth0"]).map(drop),
-            &["neighbour", NODE[0]],
+            "pod's route",
+            |_, pod| pod.remove_route(&format!("{}/128", NODE[1])),
+            &["pod's route", NODE[1]],
         ),
     ];
     for (what, damage, words) in damages {

@@ -118,7 +118,7 @@ fn p20_macvlan_that_fails_late_leaves_nothing(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let tiny = case.host_local(&["192.168.7.0/30"]);
     let full = conf(case, json!({ "name": "tiny", "ipam": tiny }));
-    lan.add(case, "first", &full)?;
+    let _first = lan.add(case, "first", &full)?;
     let mut ipam = case.host_local(&["192.168.7.0/24", "fd07::/64"]);
     ipam["routes"] = json!([{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }]);
     let unreachable = conf(case, json!({ "ipam": ipam }));
@@ -175,7 +175,7 @@ fn await_free(lan: &Lan) -> Result<()> {
 
 fn p25_macvlan_status(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let conf = |extra| conf(case, crate::runner::merged(&json!({ "cniVersion": "1.1.0" }), extra));
+    let conf = |extra| crate::runner::merged(&conf(case, json!({ "cniVersion": "1.1.0" })), extra);
     let status = |conf: &Value| case.call(&lan.node, "macvlan", "STATUS").conf(conf);
     for extra in [json!({}), json!({ "master": "in-the-pod", "linkInContainer": true }), json!({ "hostAccess": true })] {
         case.unchanged(&[&lan.node], || status(&conf(extra)).succeed())?;

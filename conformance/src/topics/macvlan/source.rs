@@ -92,5 +92,5 @@ fn p05_macvlan_source_macs_without_their_mode(case: &Case) -> Result<()> {
     }
     let multicast = source(case, &["01:00:5e:00:00:01"]);
     let add = case.attachment(&lan.node, &case.pod("a")?, &multicast).call("ADD");
-    add.fail(6)?.says(&["sourceMacs[0]", "unicast"]).map(drop)
+    add.fail(7)?.says(&["sourceMacs[0]", "unicast"]).map(drop)
 }
