@@ -213,8 +213,13 @@ impl Net {
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
-        let link = other.link(spec.name).await?;
-        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+        match other.link(spec.name).await {
+            Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            Err(error) => {
+                other.delete_link(spec.name).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {

@@ -123,7 +123,7 @@ fn p20_macvlan_that_fails_late_leaves_nothing(case: &Case) -> Result<()> {
     ipam["routes"] = json!([{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }]);
     let unreachable = conf(case, json!({ "ipam": ipam }));
     for mode in [json!({}), json!({ "mode": "passthru" }), json!({ "hostAccess": true })] {
-        for (conf, says) in [(&full, "tiny"), (&unreachable, "172.31.0.1")] {
+        for (conf, says) in [(&full, "no address left"), (&unreachable, "172.31.0.1")] {
             // The first pod must not be what is in the way of passthru.
             let lan = if mode.get("mode").is_some() { &Lan::new()? } else { &lan };
             let pod = case.pod("a")?;
