@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use podwire_plugin::{
     Attached, Context, Error, Label, Mac, Result, Undo, code, host_veth_name,
     net::{self, Errno, Kind, Link, LinkChange, LinkSpec, PortChange, nft, write_sysctl},
+    serves_nobody,
 };
 
 use crate::config::Config;
@@ -52,19 +53,25 @@ pub(crate) async fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
     }
 }
 
-/// GC: removes the bridge if podwire made it for this network and it has no port any more.
+/// GC, when the network has no pod left: removes the ports that podwire made for the network as a whole (the gateways of
+/// its VLANs), and the bridge if podwire made it for this network and no other has a port on it.
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
-    if let Some(bridge) = existing(cx).await?
-        && is_ours(cx, &bridge)
-        && cx.host.ports(bridge.index).await?.is_empty()
-    {
+    let _lock = cx.host.ns().lock().await?;
+    let Some(bridge) = existing(cx).await? else { return Ok(()) };
+    if !serves_nobody(&cx.host, bridge.index).await? {
+        return Ok(());
+    }
+    for port in cx.host.ports(bridge.index).await?.iter().filter(|port| is_ours(cx, port)) {
+        cx.host.delete_link_at(port.index).await?;
+    }
+    if is_ours(cx, &bridge) && cx.host.ports(bridge.index).await?.is_empty() {
         cx.host.delete_link_at(bridge.index).await?;
     }
     Ok(())
 }
 
-fn is_ours(cx: &Context<Config>, bridge: &Link) -> bool {
-    bridge.alias == Label::of_network(&cx.conf.name).to_string()
+fn is_ours(cx: &Context<Config>, link: &Link) -> bool {
+    link.alias == Label::of_network(&cx.conf.name).to_string()
 }
 
 async fn is_gone(cx: &Context<Config>, bridge: &Link) -> Result<bool> {

@@ -34,4 +34,4 @@ pub use parent::Parent;
 pub use podwire_net as net;
 pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code};
 pub use run::{Plugin, run, run_ipam};
-pub use undo::Undo;
+pub use undo::{Undo, serves_nobody};
