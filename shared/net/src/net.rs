@@ -243,7 +243,10 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Rout
 fn is_question(message: &RouteNetlinkMessage) -> bool {
     matches!(
         message,
-        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
+        RouteNetlinkMessage::GetLink(_)
+            | RouteNetlinkMessage::GetAddress(_)
+            | RouteNetlinkMessage::GetRoute(_)
+            | RouteNetlinkMessage::GetNsId(_)
     )
 }
 
