@@ -3,7 +3,7 @@
 use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
 use podwire_spec::{code, did_you_mean};
 
-use crate::{Context, Error, Label, Result, Undo};
+use crate::{Context, Error, Result, Undo};
 
 /// A link to make devices on.
 #[derive(Clone, Debug)]
@@ -100,53 +100,6 @@ impl<C> Context<C> {
         }
     }
 }
-
-impl<C> Context<C> {
-    /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
-    /// about the parent as they are.
-    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
-        let refused = error
-            .downcast_ref::<podwire_net::Error>()
-            .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
-        let Some(refused) = refused else { return error };
-        let name = &parent.link.name;
-        let (why, what_to_do) = match self.in_the_way(parent).await {
-            Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent".to_owned()),
-            Ok(_) if parent.link.mac.is_none() => ("it is no Ethernet link".to_owned(), "name another parent".to_owned()),
-            Ok(_) => {
-                let unseen = "a device that cannot be seen from here has it, in a pod".to_owned();
-                (unseen, "remove that one, or name another parent".to_owned())
-            }
-            Err(look) => return error.context(look.to_string()),
-        };
-        Error::new(code::DIFFERENT, format!("parent {name:?}: takes no such device: {why}"))
-            .with_details(format!("{refused}; {what_to_do}"))
-            .into()
-    }
-
-    /// What sits on a parent, as far as it can be seen from there: devices in other namespaces cannot, but attachments
-    /// that wrote themselves on it can.
-    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
-        let links = self.net(parent.in_pod)?.links().await?;
-        let index = parent.link.index;
-        let mut found = Vec::new();
-        if let Some(master) = links.iter().find(|link| Some(link.index) == parent.link.master) {
-            found.push(format!("it is a port of {} {:?}", master.kind, master.name));
-        }
-        let devices = links.iter().filter(|link| link.peer == Some(index) && SITTING.contains(&link.kind.as_str()));
-        found.extend(devices.map(|device| format!("{} {:?} is on it", device.kind, device.name)));
-        let own = self.label.user();
-        let altnames = links.iter().filter(|link| link.index == index).flat_map(|link| &link.altnames);
-        let users = altnames.filter(|user| {
-            **user != own && Label::parse(user).is_some_and(|user| user.is_of_an_attachment())
-        });
-        found.extend(users.map(|user| format!("attachment {user:?} has it")));
-        Ok(found)
-    }
-}
-
-/// The types of devices of which a parent takes one only.
-const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
     let links = net.links().await?;
