@@ -182,24 +182,7 @@ impl Net {
     /// # Errors
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
     pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
-        let object = || format!("link {:?}", spec.name);
-        let message = RouteNetlinkMessage::NewLink(spec.message());
-        let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        let link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
-            link
-        } else {
-            // A kernel that does not echo: ask.
-            let link = self.link(spec.name).await?;
-            link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
-        };
-        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
-        if let Some(alias) = spec.alias
-            && let Err(error) = self.label(&link, alias).await
-        {
-            self.delete_link_at(link.index).await?;
-            return Err(error);
-        }
-        Ok(link)
+        self.create(spec, None).await
     }
 
     /// Makes a link in another namespace, on a parent in this one, and returns it as `other`, a connection there, sees
@@ -208,14 +191,34 @@ impl Net {
     /// # Errors
     /// As [`Self::create_link`].
     pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
+        // Asked there: the kernel looks for the name where it is asked, and would take a link of ours for it.
+        let here = other.give_number(self.ns()).await?;
+        other.create(spec, Some(here)).await
+    }
+
+    /// Makes a link here, on a parent in the namespace with this number if there is one.
+    async fn create(&self, spec: &LinkSpec<'_>, parent_ns: Option<i32>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
         let mut message = spec.message();
-        message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
-        // No echo: the kernel would send it to whichever socket has our number in the other namespace.
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
-        let link = other.link(spec.name).await?;
-        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+        message.attributes.extend(parent_ns.map(LinkAttribute::LinkNetNsId));
+        let message = RouteNetlinkMessage::NewLink(message);
+        let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
+        let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
+            link
+        } else {
+            // A kernel that does not echo: ask.
+            let link = self.link(spec.name).await?;
+            link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
+        };
+        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
+        if let Some(alias) = spec.alias {
+            if let Err(error) = self.label(&link, alias).await {
+                self.delete_link_at(link.index).await?;
+                return Err(error);
+            }
+            alias.clone_into(&mut link.alias);
+        }
+        Ok(link)
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -371,8 +374,8 @@ impl Net {
         }
     }
 
-    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
-    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
+    /// link is without queues, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
@@ -380,7 +383,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.extend([
             LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::NumTxQueues(0),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;

@@ -23,6 +23,7 @@ mod output;
 mod parent;
 mod run;
 mod share;
+mod shim;
 mod siblings;
 mod undo;
 
