@@ -114,11 +114,6 @@ impl Space {
         self.netlink(async |_| see::await_address(wanted, limit).await)
     }
 
-    /// Waits until there is a link that `wanted` accepts; false if none is there within `limit`.
-    pub fn await_link(&self, limit: Duration, wanted: impl Fn(&Link) -> bool + Send) -> Result<bool> {
-        self.netlink(async |_| see::await_link(wanted, limit).await)
-    }
-
     /// Every unicast route but those of table `local`.
     pub fn routes(&self) -> Result<Vec<Route>> {
         self.netlink(async |handle| see::routes(&handle).await)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Config {
     /// The parent. Default: in a chain the previous plugin's interface, else the link of the default route.
-    pub(crate) master: Option<String>,
+    master: Option<String>,
     /// Whom the pod can talk to. Default: bridge.
     pub(crate) mode: Mode,
     /// For mode source: the MAC addresses that the pod takes frames from. Default: none.
@@ -42,6 +42,11 @@ pub(crate) enum Mode {
 }
 
 impl Config {
+    /// The parent's name, where one is given.
+    pub(crate) fn master(&self) -> Option<&str> {
+        self.master.as_deref().filter(|name| !name.is_empty())
+    }
+
     /// The device that the options describe.
     pub(crate) fn device(&self) -> MacVlan {
         let mode = match self.mode {

@@ -1,5 +1,7 @@
 //! Links: what the kernel says of one, and the messages that make, change and delete them.
 
+use std::hash::{BuildHasher, RandomState};
+
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -182,26 +184,8 @@ impl Net {
     /// # Errors
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
     pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
-        self.create(spec, None).await
-    }
-
-    /// Makes a link in another namespace, on a parent in this one, and returns it as `other`, a connection there, sees
-    /// it.
-    ///
-    /// # Errors
-    /// As [`Self::create_link`].
-    pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
-        // Asked there: the kernel looks for the name where it is asked, and would take a link of ours for it.
-        let here = other.give_number(self.ns()).await?;
-        other.create(spec, Some(here)).await
-    }
-
-    /// Makes a link here, on a parent in the namespace with this number if there is one.
-    async fn create(&self, spec: &LinkSpec<'_>, parent_ns: Option<i32>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
-        let mut message = spec.message();
-        message.attributes.extend(parent_ns.map(LinkAttribute::LinkNetNsId));
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
         let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
@@ -219,6 +203,36 @@ impl Net {
             alias.clone_into(&mut link.alias);
         }
         Ok(link)
+    }
+
+    /// Makes a link in another namespace, on a parent in this one, and returns it as `other`, a connection there, sees
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Self::create_link`].
+    pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let object = || format!("link {:?}", spec.name);
+        let mut message = spec.message();
+        message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+        // No echo: the kernel would send it to whichever socket has our number in the other namespace.
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let created = self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await;
+        match created {
+            // Before 6.15 the kernel looks for the name in this namespace, and would take a link of ours for it. For a
+            // link whose index is given it looks by that.
+            Err(error) if error.is(Errno::EEXIST) && other.link(spec.name).await?.is_none() => {
+                message.header.index = unusual_index();
+                self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+            }
+            created => drop(created?),
+        }
+        match other.link(spec.name).await {
+            Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            Err(error) => {
+                other.delete_link(spec.name).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -393,6 +407,13 @@ impl Net {
             _ => Ok(()),
         }
     }
+}
+
+/// An index far above those that the kernel gives, which it counts up from 1; at random.
+fn unusual_index() -> u32 {
+    // The keys of std's hash maps come from the kernel's random numbers.
+    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d]) >> 2 | 1 << 30
 }
 
 pub(crate) fn without_statistics() -> LinkAttribute {

@@ -1,9 +1,9 @@
 //! The link that a pod's device sits on.
 
-use podwire_net::{Errno, Link, LinkSpec, Net};
-use podwire_spec::{Mac, code, did_you_mean};
+use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
+use podwire_spec::{code, did_you_mean};
 
-use crate::{Context, Error, Label, Result, Undo};
+use crate::{Context, Error, Result, Undo};
 
 /// A link to make devices on.
 #[derive(Clone, Debug)]
@@ -76,8 +76,7 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
     pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
-        let label = self.label.to_string();
-        let spec = LinkSpec { parent: Some(parent.link.index), alias: Some(&label), ..spec };
+        let spec = LinkSpec { parent: Some(parent.link.index), ..spec };
         let pod = self.pod()?;
         if !parent.in_pod {
             self.host.give_number(pod.ns()).await?;
@@ -87,6 +86,9 @@ impl<C> Context<C> {
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
+                let label = self.label.to_string();
+                let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
+                self.pod()?.change_link(link.index, &alias).await?;
                 Ok(link)
             }
             Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
@@ -98,53 +100,6 @@ impl<C> Context<C> {
         }
     }
 }
-
-impl<C> Context<C> {
-    /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
-    /// about the parent as they are.
-    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
-        let refused = error
-            .downcast_ref::<podwire_net::Error>()
-            .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
-        let Some(refused) = refused else { return error };
-        let name = &parent.link.name;
-        let (why, what_to_do) = match self.in_the_way(parent).await {
-            Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent".to_owned()),
-            Ok(_) if parent.link.mac.is_none_or(|mac| mac == Mac([0; 6])) => ("it is no Ethernet link".to_owned(), "name another parent".to_owned()),
-            Ok(_) => {
-                let unseen = "a device that cannot be seen from here has it, in a pod".to_owned();
-                (unseen, "remove that one, or name another parent".to_owned())
-            }
-            Err(look) => return error.context(look.to_string()),
-        };
-        Error::new(code::DIFFERENT, format!("parent {name:?}: takes no such device: {why}"))
-            .with_details(format!("{refused}; {what_to_do}"))
-            .into()
-    }
-
-    /// What sits on a parent, as far as it can be seen from there, and whoever wrote itself on it.
-    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        if let Some(index) = parent.link.master
-            && let Some(master) = self.net(parent.in_pod)?.link_at(index).await?
-        {
-            found.push(format!("it is a port of {} {:?}", master.kind, master.name));
-        }
-        for kind in SITTING {
-            found.extend(self.siblings(parent, kind).await?.iter().map(|sibling| format!("{sibling} is on it")));
-        }
-        let own = self.label.user();
-        let is_anothers = |user: &&String| {
-            **user != own && Label::parse(user).is_some_and(|user| user.is_of_an_attachment())
-        };
-        let users = parent.link.altnames.iter().filter(is_anothers);
-        found.extend(users.map(|user| format!("attachment {user:?} has it")));
-        Ok(found)
-    }
-}
-
-/// The types of devices of which a parent takes one only.
-const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
     let links = net.links().await?;

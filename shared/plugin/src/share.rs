@@ -23,28 +23,28 @@ impl<C> Context<C> {
             Some(link) => (link, false),
             None => (self.host.create_link(spec).await?, true),
         };
-        let joined = match accept(&link) {
-            Ok(()) => self.use_link(&link).await,
-            Err(error) => Err(error),
+        let joined = async {
+            accept(&link)?;
+            match self.host.add_altname(link.index, &self.label.user()).await {
+                // A repeated ADD of one attachment; what is wrong with that is for the device to say.
+                Err(error) if error.is(Errno::EEXIST) => Ok(false),
+                other => Ok(other.map(|()| true)?),
+            }
         };
-        if joined.is_err() && is_new {
-            self.host.delete_link_at(link.index).await?;
+        match joined.await {
+            Ok(is_user_now) => {
+                if is_user_now {
+                    self.undo_by(Undo::SharedUse);
+                }
+                Ok(link)
+            }
+            Err(error) => {
+                if is_new {
+                    self.host.delete_link_at(link.index).await?;
+                }
+                Err(error)
+            }
         }
-        joined.map(|()| link)
-    }
-
-    /// Writes this attachment on a link of the node's as one of its users; if the call fails later, it leaves again.
-    ///
-    /// # Errors
-    /// Of the kernel.
-    pub async fn use_link(&mut self, link: &Link) -> Result<()> {
-        match self.host.add_altname(link.index, &self.label.user()).await {
-            Ok(()) => self.undo_by(Undo::SharedUse),
-            // A repeated ADD of one attachment; what is wrong with that is for the device to say.
-            Err(error) if error.is(Errno::EEXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 
     /// The shared link that this attachment uses.

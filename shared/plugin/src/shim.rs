@@ -34,7 +34,7 @@ impl<C> Context<C> {
     /// whether a link that is there is one as `kind` makes it; `has_mac` whether the type has MAC addresses of its own.
     ///
     /// # Errors
-    /// Code 101 where a link has the shim's name and is another, or the parent takes no such device.
+    /// Code 101 where a link has the shim's name and is another; else of the kernel.
     pub async fn shim(
         &mut self,
         parent: &Parent,
@@ -59,10 +59,7 @@ impl<C> Context<C> {
                 .with_details("that name is for the shim of its parent; rename or remove the link")
                 .into())
         };
-        let mut shim = match self.share(&spec, accept).await {
-            Ok(shim) => shim,
-            Err(error) => return Err(self.explain_refusal(parent, error).await),
-        };
+        let mut shim = self.share(&spec, accept).await?;
         if !shim.up {
             prepare(&name)?;
             self.host.change_link(shim.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
@@ -189,8 +186,8 @@ impl<C> Context<C> {
     /// # Errors
     /// Of the kernel; all is attempted.
     pub async fn leave_shim(&self) -> Result<()> {
-        let Some(link) = self.shared().await? else { return Ok(()) };
-        let routes = if is_shim(&link) { self.close_to(&link, &[self.label.user()]).await } else { Ok(()) };
+        let Some(shim) = self.shared().await?.filter(is_shim) else { return Ok(()) };
+        let routes = self.close_to(&shim, &[self.label.user()]).await;
         join([routes, self.leave().await].into_iter().filter_map(Result::err).collect())
     }
 
@@ -200,14 +197,11 @@ impl<C> Context<C> {
     /// Of the kernel; all is attempted.
     pub async fn collect_shims(&self, valid: &HashSet<Label>) -> Result<()> {
         let mut errors = Vec::new();
-        for (link, users) in self.dead_users(valid).await? {
-            if is_shim(&link) {
-                errors.extend(self.close_to(&link, &users).await.err());
-            } else if Label::parse(&link.alias).is_some() {
-                // Another plugin's shared link, with more to it than this one knows of.
-                continue;
-            }
-            errors.extend(self.release(&link, &users).await.err());
+        let dead = self.dead_users(valid).await?;
+        // Other plugins share other links, with more to them than is known here.
+        for (shim, users) in dead.iter().filter(|(link, _)| is_shim(link)) {
+            errors.extend(self.close_to(shim, users).await.err());
+            errors.extend(self.release(shim, users).await.err());
         }
         join(errors)
     }

@@ -101,6 +101,8 @@ fn every_fault_of_add<K>(case: &Case, fault: Fault, scene: impl Fn(&Case) -> Res
         if !hit {
             return Ok(nth - 1);
         }
+        // A request that is refused early leaves none, and the first of all not even their folder.
+        std::fs::create_dir_all(case.leases())?;
         std::fs::remove_dir_all(case.leases())?;
     }
     bail!("more than {ENOUGH} calls of {}", fault.call)

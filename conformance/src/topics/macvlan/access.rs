@@ -179,6 +179,7 @@ fn macvlan_shim_is_shared_by_fifty_pods(case: &Case) -> Result<()> {
         }
         // Twenty are gone without a DEL.
         let (dead, alive) = pods.split_at(20);
+        dead.iter().try_for_each(|pod| pod.pod.delete("eth0"))?;
         collect(case, &lan.node, &conf, alive)?;
         ensure!(host_routes(&lan.node)? == 2 * alive.len(), "{} routes after GC", host_routes(&lan.node)?);
         ensure!(shims(&lan.node)?[0].altnames.len() == alive.len(), "{:?}", shims(&lan.node)?);
@@ -202,10 +203,12 @@ fn macvlan_shim_of_two_networks(case: &Case) -> Result<()> {
         ensure!(shims(&lan.node)?.len() == 1, "{:?}", shims(&lan.node)?);
         // Its network is another than the parent's, and it reaches the node all the same.
         reaches(b.pod(), NODE[0].parse()?)?;
+        a.pod().delete("eth0")?;
         collect(case, &lan.node, &a.attachment.conf, &[])?;
         ensure!(shims(&lan.node)?[0].altnames == [b.attachment.label()], "{:?}", shims(&lan.node)?);
         b.attachment.check(&b.result)?;
         reaches(&lan.node, b.ips()?[0])?;
+        b.pod().delete("eth0")?;
         collect(case, &lan.node, &other, &[])
     })
 }

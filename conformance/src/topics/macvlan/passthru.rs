@@ -14,7 +14,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(p28_macvlan_passthru_survives_a_change_of_mac, "by the pod; DEL gives the parent its own back").needs(NEEDS),
     test!(macvlan_passthru_with_a_mac, "the pod and the parent get it, until DEL").needs(NEEDS).ours(),
     test!(macvlan_passthru_is_for_one_pod, "a second is refused with the name of the first").needs(NEEDS).ours(),
-    test!(macvlan_passthru_after_other_modes, "is refused: there is a pod already").needs(NEEDS).ours(),
+    test!(macvlan_passthru_after_other_modes, "is refused with the name of the pod that is there").needs(NEEDS).ours(),
     test!(macvlan_on_a_port_of_a_bridge, "is refused with the name of the bridge").needs(NEEDS).ours(),
     test!(macvlan_on_a_parent_of_ipvlan, "is refused with the name of the ipvlan")
         .needs(&[Feature::Macvlan, Feature::Ipvlan])
@@ -88,7 +88,7 @@ fn macvlan_passthru_after_other_modes(case: &Case) -> Result<()> {
     let pod = case.pod("b")?;
     let second = case.attachment(&lan.node, &pod, &conf(case, json!({ "mode": "passthru" })));
     let failure = case.unchanged(&[&lan.node, &pod], || second.call("ADD").fail(101))?;
-    failure.says(&[PARENT, "in a pod", "EINVAL"])?;
+    failure.says(&[PARENT, &first.attachment.label(), "EINVAL"])?;
     // On the node a device can be seen, and is named.
     tool(&lan.node, "ip", &["link", "add", "mine", "link", PARENT, "type", "macvlan", "mode", "bridge"])?;
     second.call("ADD").fail(101)?.says(&["macvlan \"mine\""])?;
