@@ -1,5 +1,7 @@
 //! Links: what the kernel says of one, and the messages that make, change and delete them.
 
+use std::hash::{BuildHasher, RandomState};
+
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -214,7 +216,16 @@ impl Net {
         message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+        let created = self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await;
+        match created {
+            // Before 6.15 the kernel looks for the name in this namespace, and would take a link of ours for it. For a
+            // link whose index is given it looks by that.
+            Err(error) if error.is(Errno::EEXIST) && other.link(spec.name).await?.is_none() => {
+                message.header.index = unusual_index();
+                self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+            }
+            created => drop(created?),
+        }
         match other.link(spec.name).await {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
             Err(error) => {
@@ -377,8 +388,8 @@ impl Net {
         }
     }
 
-    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
-    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
+    /// link is without queues, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
@@ -386,7 +397,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.extend([
             LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::NumTxQueues(0),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
@@ -396,6 +407,13 @@ impl Net {
             _ => Ok(()),
         }
     }
+}
+
+/// An index far above those that the kernel gives, which it counts up from 1; at random.
+fn unusual_index() -> u32 {
+    // The keys of std's hash maps come from the kernel's random numbers.
+    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d]) >> 2 | 1 << 30
 }
 
 pub(crate) fn without_statistics() -> LinkAttribute {
