@@ -39,7 +39,11 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
-    Demo { plugin: "macvlan", title: "two pods with MAC addresses of their own on a link of the node", run: macvlan::run },
+    Demo {
+        plugin: "macvlan",
+        title: "two pods with MAC addresses of their own on a link of the node",
+        run: macvlan::run,
+    },
 ];
 
 /// What a demonstration works with.
