@@ -4,8 +4,10 @@ mod behaviour;
 mod bridge;
 mod host_local;
 mod input;
+mod ipvlan;
 mod labcheck;
 mod loopback;
+mod macvlan;
 mod output;
 mod scale;
 mod static_;
@@ -19,9 +21,11 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "output", tests: output::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
+    Topic { name: "ipvlan", tests: ipvlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     crate::runtimes::TOPIC,
 ];

@@ -11,18 +11,23 @@
 mod address;
 mod bridge;
 mod error;
+mod ipvlan;
 mod link;
+mod macvlan;
 mod net;
 mod netns;
 pub mod nft;
 mod note;
+mod number;
 mod route;
 mod sysctl;
 
 pub use address::Address;
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
+pub use ipvlan::{Flag as IpVlanFlag, IpVlan, Mode as IpVlanMode};
 pub use link::{Device, Kind, Link, LinkChange, LinkSpec, Port};
+pub use macvlan::{MacVlan, Mode as MacVlanMode};
 pub use net::Net;
 pub use netns::{Netns, NetnsLock};
 pub use nix::errno::Errno;

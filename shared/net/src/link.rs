@@ -1,5 +1,7 @@
 //! Links: what the kernel says of one, and the messages that make, change and delete them.
 
+use std::hash::{BuildHasher, RandomState};
+
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -40,6 +42,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The index of the link below it, or of a veth's other end, in the namespace where that one is.
     pub peer: Option<u32>,
+    /// The number of the namespace where `peer` is, if that is another one.
+    pub peer_ns: Option<i32>,
     /// `ifalias`.
     pub alias: String,
     /// Its other names.
@@ -183,7 +187,7 @@ impl Net {
         let object = || format!("link {:?}", spec.name);
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        let link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
+        let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
         } else {
             // A kernel that does not echo: ask.
@@ -191,11 +195,12 @@ impl Net {
             link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
-        if let Some(alias) = spec.alias
-            && let Err(error) = self.label(&link, alias).await
-        {
-            self.delete_link_at(link.index).await?;
-            return Err(error);
+        if let Some(alias) = spec.alias {
+            if let Err(error) = self.label(&link, alias).await {
+                self.delete_link_at(link.index).await?;
+                return Err(error);
+            }
+            alias.clone_into(&mut link.alias);
         }
         Ok(link)
     }
@@ -211,9 +216,23 @@ impl Net {
         message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
-        let link = other.link(spec.name).await?;
-        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+        let created = self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await;
+        match created {
+            // Before 6.15 the kernel looks for the name in this namespace, and would take a link of ours for it. For a
+            // link whose index is given it looks by that.
+            Err(error) if error.is(Errno::EEXIST) && other.link(spec.name).await?.is_none() => {
+                message.header.index = unusual_index();
+                self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+            }
+            created => drop(created?),
+        }
+        match other.link(spec.name).await {
+            Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            Err(error) => {
+                other.delete_link(spec.name).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -369,8 +388,8 @@ impl Net {
         }
     }
 
-    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
-    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
+    /// link is without queues, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
@@ -378,7 +397,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.extend([
             LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::NumTxQueues(0),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
@@ -390,11 +409,18 @@ impl Net {
     }
 }
 
-fn without_statistics() -> LinkAttribute {
+/// An index far above those that the kernel gives, which it counts up from 1; at random.
+fn unusual_index() -> u32 {
+    // The keys of std's hash maps come from the kernel's random numbers.
+    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d]) >> 2 | 1 << 30
+}
+
+pub(crate) fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
+pub(crate) fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
     answers.into_iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
         _ => None,
@@ -416,6 +442,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(number) => link.peer_ns = Some(number),
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
                 LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
                 LinkAttribute::PropList(props) => {

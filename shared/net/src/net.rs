@@ -276,7 +276,10 @@ fn sift(message: &[u8]) -> Cow<'_, [u8]> {
 fn is_question(message: &RouteNetlinkMessage) -> bool {
     matches!(
         message,
-        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
+        RouteNetlinkMessage::GetLink(_)
+            | RouteNetlinkMessage::GetAddress(_)
+            | RouteNetlinkMessage::GetRoute(_)
+            | RouteNetlinkMessage::GetNsId(_)
     )
 }
 
