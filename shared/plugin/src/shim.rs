@@ -34,7 +34,7 @@ impl<C> Context<C> {
     /// whether a link that is there is one as `kind` makes it; `has_mac` whether the type has MAC addresses of its own.
     ///
     /// # Errors
-    /// Code 101 where a link has the shim's name and is another; else of the kernel.
+    /// Code 101 where a link has the shim's name and is another, or the parent takes no such device.
     pub async fn shim(
         &mut self,
         parent: &Parent,
@@ -59,7 +59,10 @@ impl<C> Context<C> {
                 .with_details("that name is for the shim of its parent; rename or remove the link")
                 .into())
         };
-        let mut shim = self.share(&spec, accept).await?;
+        let mut shim = match self.share(&spec, accept).await {
+            Ok(shim) => shim,
+            Err(error) => return Err(self.explain_refusal(parent, error).await),
+        };
         if !shim.up {
             prepare(&name)?;
             self.host.change_link(shim.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
