@@ -40,6 +40,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The index of the link below it, or of a veth's other end, in the namespace where that one is.
     pub peer: Option<u32>,
+    /// The number of the namespace where that one is, as this one knows it, if that is another.
+    pub peer_ns: Option<i32>,
     /// `ifalias`.
     pub alias: String,
     /// Its other names.
@@ -416,6 +418,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(number) => link.peer_ns = Some(number),
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
                 LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
                 LinkAttribute::PropList(props) => {
