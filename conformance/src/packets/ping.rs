@@ -24,12 +24,14 @@ pub struct Ping {
     pub size: usize,
     /// Forbid fragments, so that a packet larger than the path's MTU is an error.
     pub dont_fragment: bool,
+    /// The kernel's priority of the packets (`SO_PRIORITY`).
+    pub priority: i32,
 }
 
 impl Default for Ping {
     /// One request of 56 bytes, one second.
     fn default() -> Self {
-        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false }
+        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false, priority: 0 }
     }
 }
 
@@ -77,6 +79,7 @@ impl Ping {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol)).context("raw socket")?;
+        sys::set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, self.priority)?;
         if self.dont_fragment {
             let (level, name) = match target {
                 IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),

@@ -11,14 +11,15 @@
 
 mod config;
 mod device;
+mod holder;
+mod shared;
 mod verify;
+
+use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, NetConf, Result,
-    net::Link,
-    run,
-    spec::Env,
+    AddResult, Attach, Attached, Context, Label, NetConf, Result, delete_pod_link, join, net::Link, run, spec::Env,
 };
 
 fn main() -> std::process::ExitCode {
@@ -41,6 +42,17 @@ impl Attach for Vlan {
 
     async fn verify(cx: &Context<Config>, link: &Link, _made: &AddResult) -> Result<()> {
         verify::verify(cx, link).await
+    }
+
+    async fn detach(cx: &Context<Config>) -> Result<()> {
+        // The configuration may have changed since the ADD, so it is not asked whether the device is shared.
+        let deleted = delete_pod_link(cx).await;
+        let left = cx.leave().await;
+        join([deleted, left].into_iter().filter_map(Result::err).collect())
+    }
+
+    async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
+        shared::collect(cx, valid).await
     }
 
     async fn ready(cx: &Context<Config>) -> Result<()> {
