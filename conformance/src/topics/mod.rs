@@ -4,6 +4,7 @@ mod behaviour;
 mod bridge;
 mod host_local;
 mod input;
+mod ipvlan;
 mod labcheck;
 mod loopback;
 mod output;
@@ -22,6 +23,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
+    Topic { name: "ipvlan", tests: ipvlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     crate::runtimes::TOPIC,
 ];

@@ -59,7 +59,7 @@ impl Attach for Bridge {
     }
 
     fn pod_side(config: &Config) -> PodSide {
-        PodSide { up: !config.disable_container_interface, dad: config.enabledad }
+        PodSide { up: !config.disable_container_interface, dad: config.enabledad, ..PodSide::default() }
     }
 
     async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {

@@ -40,7 +40,7 @@ pub struct Link {
     pub master: Option<u32>,
     /// The index of the link below it, or of a veth's other end, in the namespace where that one is.
     pub peer: Option<u32>,
-    /// The number of the namespace where that one is, as this one knows it, if that is another.
+    /// The number of the namespace where `peer` is, if that is another one.
     pub peer_ns: Option<i32>,
     /// `ifalias`.
     pub alias: String,
@@ -392,11 +392,11 @@ impl Net {
     }
 }
 
-fn without_statistics() -> LinkAttribute {
+pub(crate) fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
+pub(crate) fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
     answers.into_iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
         _ => None,

@@ -23,6 +23,7 @@ mod output;
 mod parent;
 mod run;
 mod share;
+mod siblings;
 mod undo;
 
 pub use anyhow::{self, Result};
@@ -34,4 +35,5 @@ pub use parent::Parent;
 pub use podwire_net as net;
 pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code};
 pub use run::{Plugin, run, run_ipam};
+pub use siblings::Sibling;
 pub use undo::Undo;

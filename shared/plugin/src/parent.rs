@@ -1,6 +1,6 @@
 //! The link that a pod's device sits on.
 
-use podwire_net::{Errno, Link, LinkSpec, Net};
+use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
 use podwire_spec::{code, did_you_mean};
 
 use crate::{Context, Error, Result, Undo};
@@ -70,18 +70,25 @@ impl<C> Context<C> {
     }
 
     /// Makes the pod's link on a parent, straight in the pod and under its final name; a failure of the call deletes it
-    /// again.
+    /// again. It has its label as alias, and its namespace a number on the node, so that whoever comes to the same
+    /// parent later can see it and say whose it is (see [`Self::siblings`]).
     ///
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
     pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
         let spec = LinkSpec { parent: Some(parent.link.index), ..spec };
         let pod = self.pod()?;
+        if !parent.in_pod {
+            self.host.give_number(pod.ns()).await?;
+        }
         let created =
             if parent.in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
+                let label = self.label.to_string();
+                let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
+                self.pod()?.change_link(link.index, &alias).await?;
                 Ok(link)
             }
             Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
