@@ -7,6 +7,7 @@ mod input;
 mod ipvlan;
 mod labcheck;
 mod loopback;
+mod macvlan;
 mod output;
 mod scale;
 mod static_;
@@ -21,6 +22,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "output", tests: output::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },

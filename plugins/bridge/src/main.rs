@@ -17,8 +17,7 @@ use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, delete_pod_link,
-    host_veth_name, join,
+    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, join,
     net::{Link, nft},
     run,
     spec::Env,
@@ -76,7 +75,7 @@ impl Attach for Bridge {
         // takes the kernel a while to free, which it does while the link goes.
         let label = cx.label.to_string();
         let rules = remove_rules(cx, |comment| comment == label);
-        let link = delete_link(cx).await;
+        let link = cx.delete_port().await;
         join([link, rules].into_iter().filter_map(Result::err).collect())
     }
 
@@ -99,16 +98,6 @@ impl Attach for Bridge {
         }
         device::existing(cx).await.map(drop)
     }
-}
-
-/// Deletes the veth pair: by the node's end, whose name is known even if the pod is gone, else by the pod's.
-async fn delete_link(cx: &Context<Config>) -> Result<()> {
-    let name = host_veth_name(&cx.env.container_id, &cx.env.ifname);
-    if !cx.host.delete_link(&name).await? {
-        // The attachment may have been made by the reference plugin, which invents names.
-        delete_pod_link(cx).await?;
-    }
-    Ok(())
 }
 
 fn remove_rules(cx: &Context<Config>, is_doomed: impl Fn(&str) -> bool) -> Result<()> {

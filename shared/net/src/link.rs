@@ -185,7 +185,7 @@ impl Net {
         let object = || format!("link {:?}", spec.name);
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        let link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
+        let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
         } else {
             // A kernel that does not echo: ask.
@@ -193,11 +193,12 @@ impl Net {
             link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
-        if let Some(alias) = spec.alias
-            && let Err(error) = self.label(&link, alias).await
-        {
-            self.delete_link_at(link.index).await?;
-            return Err(error);
+        if let Some(alias) = spec.alias {
+            if let Err(error) = self.label(&link, alias).await {
+                self.delete_link_at(link.index).await?;
+                return Err(error);
+            }
+            alias.clone_into(&mut link.alias);
         }
         Ok(link)
     }
@@ -214,8 +215,13 @@ impl Net {
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
-        let link = other.link(spec.name).await?;
-        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+        match other.link(spec.name).await {
+            Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            Err(error) => {
+                other.delete_link(spec.name).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {

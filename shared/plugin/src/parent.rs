@@ -109,12 +109,18 @@ async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
 
 /// The link of the default route with the lowest metric, of IPv4 or else of IPv6.
 async fn default_link(net: &Net) -> Result<Option<Link>> {
-    for ipv6 in [false, true] {
-        let routes = net.routes(ipv6).await?;
-        let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
-        if let Some(index) = defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
-            return Ok(net.link_at(index).await?);
-        }
+    match default_link_of(net, false).await? {
+        Some(link) => Ok(Some(link)),
+        None => default_link_of(net, true).await,
     }
-    Ok(None)
+}
+
+/// The link of the default route of one IP version with the lowest metric.
+pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
+    let routes = net.routes(ipv6).await?;
+    let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
+    match defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
+        Some(index) => Ok(net.link_at(index).await?),
+        None => Ok(None),
+    }
 }

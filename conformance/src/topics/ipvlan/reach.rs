@@ -44,6 +44,7 @@ fn p28_ipvlan_l2_with_every_flag(case: &Case) -> Result<()> {
         case,
         "l2",
         &[
+            row("bridge", true, true, true),
             row("private", false, false, false),
             row("private", true, false, true),
             row("vepa", false, false, false),
@@ -53,8 +54,9 @@ fn p28_ipvlan_l2_with_every_flag(case: &Case) -> Result<()> {
 }
 
 /// The rows of the modes in which the node's routes decide.
-const ROUTED: [Row; 5] = [
+const ROUTED: [Row; 6] = [
     row("bridge", false, true, false),
+    row("bridge", true, true, true),
     row("private", false, false, false),
     row("private", true, false, true),
     row("vepa", false, false, false),
