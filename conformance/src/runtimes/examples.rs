@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::conflist::{List, Member};
+use crate::lab::cable;
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Feature, Test};
 use crate::test;
@@ -20,6 +21,9 @@ macro_rules! example {
 /// The network of the demo.
 pub(crate) const BRIDGE: &str = example!("bridge");
 
+/// The network of the demo of `vlan`.
+pub(crate) const VLAN: &str = example!("vlan-device");
+
 /// Tests with the example networks.
 pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
@@ -33,6 +37,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(example_static, "static.conflist: addresses that are written down").ours(),
     test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
     test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
+    test!(example_vlan_device, "vlan-device.conflist: pods in a VLAN of the node's own link")
+        .needs(&[Feature::Vlan, Feature::Macvlan])
+        .ours(),
 ];
 
 /// How the pods of an example get on with each other.
@@ -82,9 +89,18 @@ fn example_vlan(case: &Case) -> Result<()> {
     run(case, example!("vlan"), Pods::Meet)
 }
 
+fn example_vlan_device(case: &Case) -> Result<()> {
+    run(case, VLAN, Pods::Meet)
+}
+
 fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
     let node = case.node("node")?;
+    let outside = case.node("outside")?;
+    if let Some(master) = list.first()["master"].as_str() {
+        cable(&node, master, &outside, "eth0")?;
+    }
+    let links = node.links()?;
     let names: &[&str] = if pods == Pods::One { &["web"] } else { &["web", "db"] };
     let spaces = names.iter().map(|name| case.pod(name)).collect::<Result<Vec<_>>>()?;
     let members: Vec<_> = spaces.iter().map(|pod| Member { node: &node, pod, args: String::new() }).collect();
@@ -115,8 +131,11 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
         list.del(member, result).context("the second time")?;
         ensure!(member.pod.find("eth0")?.is_none(), "pod \"{}\" still has its link", member.pod.name);
     }
-    let bridge = list.first()["bridge"].as_str().unwrap_or_default();
-    ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    if let Some(bridge) = list.first()["bridge"].as_str() {
+        ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    } else {
+        ensure!(node.links()? == links, "links left: {:?}", node.links()?);
+    }
     let leases = case.lease_names(list.name())?;
     ensure!(leases.is_empty(), "leases left: {leases:?}");
     Ok(())

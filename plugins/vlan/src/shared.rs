@@ -47,8 +47,10 @@ async fn join_or_make(cx: &mut Context<Config>, parent: &Parent) -> Result<Link>
             ..LinkSpec::new(&name, Some(wanted.kind()))
         };
         match cx.share(&spec, |link| accept(link, parent, &wanted)).await {
-            Ok(link) if link.up => return Ok(link),
-            Ok(link) => return set_up(cx, link).await,
+            Ok(link) => {
+                set_up(cx, &link).await?;
+                return Ok(link);
+            }
             Err(error) if holder::is_taken(&error) => {
                 // By a device on the node that came since we looked, or by one that only a pod has.
                 if attempt == ATTEMPTS || find(cx, parent, &wanted).await?.is_none() {
@@ -94,16 +96,12 @@ fn accept(link: &Link, parent: &Parent, wanted: &VlanDevice) -> Result<()> {
 }
 
 /// Sets the device up, and apart from the node, if podwire made it. Whoever comes while another is about to does the same.
-async fn set_up(cx: &Context<Config>, link: Link) -> Result<Link> {
+async fn set_up(cx: &Context<Config>, link: &Link) -> Result<()> {
     let name = &link.name;
-    let now = cx.host.link_at(link.index).await?;
-    let Some(now) = now else {
-        return Err(Error::new(code::DIFFERENT, format!("link {name:?}: vanished during the call")).into());
-    };
-    if now.up {
-        return Ok(now);
+    if link.up {
+        return Ok(());
     }
-    if Label::parse(&now.alias).is_none() {
+    if Label::parse(&link.alias).is_none() {
         return Err(Error::new(code::TRY_AGAIN, format!("link {name:?}: is down"))
             .with_details(format!("podwire did not make it, so it is left alone; set it up by: ip link set dev {name} up"))
             .into());
@@ -115,8 +113,7 @@ async fn set_up(cx: &Context<Config>, link: Link) -> Result<Link> {
             _ => {}
         }
     }
-    cx.host.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
-    Ok(link)
+    Ok(cx.host.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?)
 }
 
 /// `PARENT.ID`, as people call it, where that fits and is not ambiguous; else `vlan` and a number made from all of it.

@@ -214,7 +214,16 @@ impl Net {
         message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+        let mut attempts = 0;
+        while let Err(error) =
+            self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await
+        {
+            attempts += 1;
+            if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
+                return Err(error);
+            }
+            message.header.index = self.free_index(other).await?;
+        }
         match other.link(spec.name).await {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
             Err(error) => {
@@ -222,6 +231,18 @@ impl Net {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a name is one of this namespace and not of the other. Older kernels look for the name of a link to be made
+    /// here, wherever it is to be; an index that comes with the request keeps them from looking by name.
+    async fn is_taken_only_here(&self, other: &Self, name: &str) -> Result<bool> {
+        Ok(self.link(name).await?.is_some() && other.link(name).await?.is_none())
+    }
+
+    /// An index that no link has in either namespace now.
+    async fn free_index(&self, other: &Self) -> Result<u32> {
+        let (here, there) = (self.links().await?, other.links().await?);
+        Ok(here.iter().chain(&there).map(|link| link.index).max().unwrap_or_default() + 1)
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -377,8 +398,8 @@ impl Net {
         }
     }
 
-    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
-    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
+    /// link can be without a queue, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
@@ -386,7 +407,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.extend([
             LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::NumTxQueues(0),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;

@@ -11,11 +11,18 @@ use crate::runner::{Case, Feature, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(p23_vlan_check_passes_for_every_option, "right after ADD, and changes nothing").needs(SHARED).ours(),
-    test!(p23_vlan_check_names_what_differs, "id, protocol, parent, flags, both maps, MTU, MAC, type, address")
+    test!(p23_vlan_check_passes_for_every_option, "right after ADD, and changes nothing")
+        .needs(SHARED)
+        .ours()
+        .limit(120),
+    test!(p23_vlan_check_names_what_differs, "id, protocol, parent, flags, both maps, MTU, MAC, type")
         .needs(NEEDS)
-        .ours(),
-    test!(p23_vlan_shared_check_names_what_differs, "the device, its users, its parent, its options").needs(SHARED).ours(),
+        .ours()
+        .limit(120),
+    test!(p23_vlan_shared_check_names_what_differs, "the device, its users, its options, what is below the pod's link")
+        .needs(SHARED)
+        .ours()
+        .limit(120),
     test!(p22_vlan_del_is_repeatable, "without a netns, without the parent, twice").needs(NEEDS),
     test!(p20_vlan_add_that_fails_leaves_nothing, "no address left, code 100").needs(NEEDS),
     test!(p24_vlan_gc_frees_what_vanished_pods_had, "leases; the id is free again").needs(NEEDS).ours(),
@@ -71,11 +78,11 @@ fn each(case: &Case, conf: &Value, damages: &[Damage]) -> Result<()> {
     Ok(())
 }
 
-/// Puts another link in the place of the pod's, with its MAC address.
+/// Puts another link in the place of the pod's, with its MAC address and MTU.
 fn replace(pod: &Space, make: impl FnOnce() -> Result<()>) -> Result<()> {
     pod.delete("eth0")?;
     make()?;
-    pod.change("eth0", |link| link.address(vec![2, 0, 0, 0, 7, 1]).up())
+    pod.change("eth0", |link| link.address(vec![2, 0, 0, 0, 7, 1]).mtu(1400).up())
 }
 
 /// The same with a VLAN device.
@@ -92,7 +99,7 @@ fn set(space: &Space, link: &str, words: &[&str]) -> Result<()> {
 
 fn p23_vlan_check_names_what_differs(case: &Case) -> Result<()> {
     let maps = json!({ "ingressQosMap": { "3": 5 }, "egressQosMap": { "0": 3 } });
-    let conf = conf(case, merged(&maps, json!({ "cniVersion": "1.1.0", "ipam": null, "mtu": 1400 })));
+    let conf = merged(&conf(case, maps), json!({ "cniVersion": "1.1.0", "ipam": null, "mtu": 1400 }));
     each(
         case,
         &conf,
@@ -106,7 +113,7 @@ fn p23_vlan_check_names_what_differs(case: &Case) -> Result<()> {
             ("the MAC", &|_, pod| pod.change("eth0", |link| link.address(vec![2, 0, 0, 0, 7, 2])), &["eth0", "MAC"]),
             ("down", &|_, pod| pod.down("eth0"), &["eth0", "up", "down"]),
             ("gone", &|_, pod| pod.delete("eth0"), &["eth0", "none"]),
-            ("another type", &|_, pod| replace(pod, || pod.add_bridge("eth0")), &["eth0", "MTU"]),
+            ("another type", &|_, pod| replace(pod, || pod.add_bridge("eth0")), &["eth0", "a vlan", "bridge"]),
         ],
     )?;
     // The parent: another link of the node, whose VLAN is the same in all else.
@@ -114,7 +121,7 @@ fn p23_vlan_check_names_what_differs(case: &Case) -> Result<()> {
     node.add_bridge("other")?;
     node.up("other")?;
     node.change(UPLINK, |link| link.address(vec![2, 0, 0, 0, 7, 1]))?;
-    let conf = merged(&conf, json!({ "mtu": null, "ingressQosMap": null, "egressQosMap": null }));
+    let conf = merged(&conf, json!({ "ingressQosMap": null, "egressQosMap": null }));
     let a = Added::new(case, &node, "a", &conf)?.checked()?;
     replace_by_vlan(&node, a.pod(), "other", 100, false)?;
     a.attachment.check_call(&a.result).fail(102)?.says(&["eth0", "parent", UPLINK]).map(drop)

@@ -35,7 +35,8 @@ fn p27_vlan_that_a_pod_has_is_refused_with_its_name(case: &Case) -> Result<()> {
     let far = Added::new(case, &n2, "far", &conf(case, json!({})))?;
     let first = Added::new(case, &n1, "first", &conf(case, json!({})))?;
     // Another network, which nobody but the parent and the id joins to the first.
-    let second = case.attachment(&n1, &pod, &conf(case, json!({ "name": "other" })));
+    let ipam = case.host_local(&["10.7.0.128/25"]);
+    let second = case.attachment(&n1, &pod, &conf(case, json!({ "name": "other", "ipam": ipam })));
     let failure = case.unchanged(&[&n1, &pod, first.pod()], || second.call("ADD").fail(105))?;
     let label = first.attachment.label();
     failure.says(&["VLAN 100", UPLINK, "\"eth0\"", &label, "\"shared\": true"])?;

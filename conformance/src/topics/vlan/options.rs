@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Added, NEEDS, UPLINK, conf, nodes};
+use super::{Added, NEEDS, SHARED, UPLINK, conf, nodes};
 use crate::cni::tool;
 use crate::lab::Space;
 use crate::packets::{Ping, reaches};
@@ -19,6 +19,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(vlan_mac_may_be_asked_for, "runtimeConfig.mac; the parent's otherwise").needs(NEEDS).ours(),
     test!(p12_vlan_result_is_what_the_kernel_has, "one interface, in the pod").needs(NEEDS),
     test!(p05_vlan_options_that_cannot_be, "code 6 or 7 with the path, nothing changed").ours(),
+    test!(vlan_demo_comes_to_its_end, "make demo PLUGIN=vlan: its matrix, its tags, its clean-up").needs(SHARED).ours(),
     test!(vlan_agrees_with_the_reference, "results, ip -d link, addresses and routes, but for the alias")
         .needs(&[Feature::Vlan, Feature::Reference])
         .ours(),
@@ -40,7 +41,10 @@ fn passing(case: &Case, extra: Value, uplinks: u32, sizes: &[usize]) -> Result<(
         let ping = Ping { size: size - 28, dont_fragment: true, ..Ping::default() };
         passed.push(ping.run(a.pod(), b.ip(0)?)?.times.len() == 1);
     }
-    Ok((a.pod().link("eth0")?.mtu, passed))
+    let mtu = a.pod().link("eth0")?.mtu;
+    a.attachment.del()?;
+    b.attachment.del()?;
+    Ok((mtu, passed))
 }
 
 fn vlan_mtu_is_the_parents_by_default(case: &Case) -> Result<()> {
@@ -97,8 +101,8 @@ fn p05_vlan_options_that_cannot_be(case: &Case) -> Result<()> {
     let pod = case.pod("a")?;
     for (extra, code, words) in [
         (json!({ "vlanId": 4095 }), 7, &["vlanId", "4095", "4094"][..]),
-        (json!({ "vlanId": -1 }), 6, &["vlanId"]),
-        (json!({ "vlanId": "100" }), 6, &["vlanId"]),
+        (json!({ "vlanId": -1 }), 7, &["vlanId", "-1"]),
+        (json!({ "vlanId": "100" }), 6, &["vlanId", "100"]),
         (json!({ "protocol": "802.1ah" }), 6, &["protocol", "802.1ad"]),
         (json!({ "egressQosMap": { "0": 8 } }), 7, &["egressQosMap", "8", "7"]),
         (json!({ "ingressQosMap": { "8": 0 } }), 7, &["ingressQosMap", "8", "7"]),
@@ -128,14 +132,14 @@ fn made_by(case: &Case, plugins: &Path, extra: &Value) -> Result<(Value, Vec<Val
     let mut said = said.into_iter().collect::<Result<Vec<_>>>()?;
     for link in said[0].as_array_mut().into_iter().flatten() {
         let link = link.as_object_mut().context("a link")?;
-        // Ours says whose it is. Indices come from a counter.
-        for key in ["ifalias", "ifindex", "link_index", "link_netnsid"] {
+        // Ours says whose it is, and has the kernel's default for the length of a queue that a VLAN does not have.
+        for key in ["ifalias", "txqlen", "ifindex", "link_index", "link_netnsid"] {
             link.remove(key);
         }
     }
     for link in said[1].as_array_mut().into_iter().flatten() {
         let link = link.as_object_mut().context("a link")?;
-        for key in ["ifindex", "link_index", "link_netnsid"] {
+        for key in ["txqlen", "ifindex", "link_index", "link_netnsid"] {
             link.remove(key);
         }
     }
@@ -158,6 +162,20 @@ fn vlan_agrees_with_the_reference(case: &Case) -> Result<()> {
         for (ours, reference) in ours.1.iter().zip(&reference.1) {
             ensure!(ours == reference, "{extra}: the kernel says\n{ours}\n{reference}");
         }
+    }
+    Ok(())
+}
+
+fn vlan_demo_comes_to_its_end(case: &Case) -> Result<()> {
+    let program = std::env::current_exe()?;
+    let plugins = case.cni_path.to_string_lossy().into_owned();
+    let said = tool(
+        &case.node("n1")?,
+        &program.to_string_lossy(),
+        &["demo", "--cni-path", &plugins, "--inside", "vlan"],
+    )?;
+    for word in ["VLAN 100", "VLAN 200", "0x8100", "✓", "✗", "as they were before"] {
+        ensure!(said.contains(word), "no {word:?} in\n{said}");
     }
     Ok(())
 }

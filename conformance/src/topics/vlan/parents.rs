@@ -32,6 +32,8 @@ fn vlan_master_is_the_default_routes_by_default(case: &Case) -> Result<()> {
         let a = Added::new(case, &n1, "a", &conf(case, json!({ "master": null })))?.checked()?;
         let b = Added::new(case, &n2, "b", &conf(case, json!({})))?;
         reaches(a.pod(), b.ip(0)?).with_context(|| format!("default route {to}"))?;
+        a.attachment.del()?;
+        b.attachment.del()?;
     }
     Ok(())
 }

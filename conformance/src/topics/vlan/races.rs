@@ -14,7 +14,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(p22_vlan_shared_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL and GC")
         .needs(SHARED)
         .ours()
-        .limit(60),
+        .limit(120),
 ];
 
 /// Does `work` for all at once; the first error.
@@ -49,7 +49,7 @@ fn p27_vlan_shared_twenty_at_once(case: &Case) -> Result<()> {
 }
 
 fn p27_vlan_shared_first_add_meets_last_del(case: &Case) -> Result<()> {
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 5;
     let [node, _far] = nodes(case)?;
     let before = node.links()?;
     let pods = pods(case, &node, &shared(case, json!({})), 4)?;
@@ -67,7 +67,7 @@ fn p27_vlan_shared_first_add_meets_last_del(case: &Case) -> Result<()> {
 }
 
 fn p22_vlan_shared_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
-    const STEPS: u32 = 20;
+    const STEPS: u32 = 10;
     let [node, _far] = nodes(case)?;
     let conf = shared(case, json!({}));
     let whole = {

@@ -176,6 +176,8 @@ fn vlan_reorder_header_hides_the_tag_in_the_pod(case: &Case) -> Result<()> {
         reaches(b.pod(), a.ip(0)?)?;
         let seen = tags_of_ping(&mut capture, &b)?;
         ensure!(seen == tags, "reorderHeader {reorder}: the pod sees {seen:?}");
+        a.attachment.del()?;
+        b.attachment.del()?;
     }
     Ok(())
 }
