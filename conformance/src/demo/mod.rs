@@ -5,6 +5,7 @@ mod bridge;
 mod drawing;
 mod macvlan;
 mod screen;
+mod vlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,12 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
-    Demo { plugin: "macvlan", title: "two pods with MAC addresses of their own on a link of the node", run: macvlan::run },
+    Demo {
+        plugin: "macvlan",
+        title: "two pods with MAC addresses of their own on a link of the node",
+        run: macvlan::run,
+    },
+    Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
 ];
 
 /// What a demonstration works with.
