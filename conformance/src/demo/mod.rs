@@ -5,6 +5,7 @@ mod bridge;
 mod drawing;
 mod macvlan;
 mod screen;
+mod vlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ const DEMOS: &[Demo] = &[
         title: "two pods with MAC addresses of their own on a link of the node",
         run: macvlan::run,
     },
+    Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
 ];
 
 /// What a demonstration works with.
