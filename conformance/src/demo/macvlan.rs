@@ -175,14 +175,9 @@ fn matrix(stage: &Stage<'_>) -> Result<()> {
         let found = row(stage, &lan, mode, &extra)?;
         ensure!(found == expected, "{mode}: found {found:?}, expected {expected:?}");
         let ticks = found.map(|is_reached| if is_reached { "✓" } else { "-" });
-        let mut note = String::new();
-        if hairpin {
-            note.push_str("  the switch sends frames back");
-        }
-        if extra != json!({}) {
-            note.push_str(&format!("  {extra}"));
-        }
-        screen.say(&format!("{mode:<10} {:^11}   {:^12}   {:^12} {note}", ticks[0], ticks[1], ticks[2]));
+        let switch = if hairpin { "  the switch sends frames back" } else { "" };
+        let options = if extra == json!({}) { String::new() } else { format!("  {extra}") };
+        screen.say(&format!("{mode:<10} {:^11}   {:^12}   {:^12} {switch}{options}", ticks[0], ticks[1], ticks[2]));
     }
     screen.say("In passthru there can be no other pod; in source the one allowed is the other node.");
     Ok(())

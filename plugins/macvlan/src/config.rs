@@ -97,11 +97,13 @@ fn contradiction(config: &Config) -> Option<(&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::{IntoDeserializer, value};
+
     use super::*;
 
     #[test]
     fn a_mode_has_the_reference_plugins_name_and_default() {
-        let mode = |text: &str| serde_json::from_str::<Mode>(&format!("{text:?}")).ok();
+        let mode = |text: &str| Mode::deserialize(IntoDeserializer::<value::Error>::into_deserializer(text)).ok();
         assert_eq!((mode(""), mode("bridge"), Mode::default()), (Some(Mode::Bridge), Some(Mode::Bridge), Mode::Bridge));
         assert_eq!((mode("passthru"), mode("passthrough")), (Some(Mode::Passthru), None));
     }

@@ -289,8 +289,10 @@ fn shim_mac(parent: Mac) -> Mac {
 /// The metric of the routes to an attachment: no other has it, as far as 32 bits can tell, and the kernel's own are far
 /// below.
 fn metric(user: &str) -> u32 {
-    let [a, b, c, d, e, f, g, h] = hash(user.as_bytes()).to_be_bytes();
-    (u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h])).max(1)
+    let bytes = hash(user.as_bytes()).to_be_bytes();
+    // Both halves of it, one laid over the other.
+    let folded = [0, 1, 2, 3].map(|place| bytes[place] ^ bytes[place + 4]);
+    u32::from_be_bytes(folded).max(1)
 }
 
 /// The node's address to speak to a pod from: one in the pod's own network, else the first of its IP version.
@@ -301,8 +303,11 @@ fn source(pod: Cidr, node: &[Cidr]) -> Option<IpAddr> {
 
 /// The link-local address that goes with a MAC address (RFC 4291, appendix A).
 fn link_local(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+    octets[8..11].copy_from_slice(&mac.0[..3]);
+    octets[8] ^= 2;
+    octets[13..].copy_from_slice(&mac.0[3..]);
+    octets.into()
 }
 
 /// Before the shim goes up: it answers ARP of those alone to whom a route leads by it, no router may configure the node
@@ -348,8 +353,17 @@ mod tests {
     }
 
     #[test]
+    fn the_link_local_address_flips_the_universal_bit() {
+        assert_eq!(link_local(Mac([2, 0, 0, 0, 0, 7])).to_string(), "fe80::ff:fe00:7");
+    }
+
+    #[test]
     fn a_shim_is_known_by_its_name_and_label() {
-        let link = |name: &str, alias: &str| Link { name: name.into(), alias: alias.into(), ..Link::default() };
+        let link = |name: &str, alias: &str| {
+            let mut link = Link::known(7, name, None);
+            alias.clone_into(&mut link.alias);
+            link
+        };
         assert!(is_shim(&link("shim12", "podwire:net::")));
         assert!(!is_shim(&link("shim12", "")) && !is_shim(&link("shimmer", "podwire:net::")));
     }

@@ -80,9 +80,9 @@ fn p28_macvlan_host_access(case: &Case) -> Result<()> {
         reaches(a.pod(), b.ips()?[1])?;
         reaches(a.pod(), control.ips()?[0])?;
         reaches(b.pod(), OTHER[0].parse()?)?;
-        for ip in 0..2 {
-            let seen = peer_seen_by_udp(a.pod(), a.ips()?[ip], &lan.node)?;
-            ensure!(seen == NODE[ip].parse::<IpAddr>()?, "the node speaks as {seen}");
+        for (ip, node) in a.ips()?.into_iter().zip(parsed(&NODE)?) {
+            let seen = peer_seen_by_udp(a.pod(), ip, &lan.node)?;
+            ensure!(seen == node, "the node speaks as {seen}");
         }
         [a, b, control].iter().try_for_each(|pod| pod.attachment.del())
     })
