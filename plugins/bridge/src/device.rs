@@ -103,6 +103,7 @@ async fn set_up_port(cx: &Context<Config>, port: &Link) -> Result<()> {
         let change = PortChange {
             hairpin: config.hairpin_mode.then_some(true),
             isolated: config.port_isolation.then_some(true),
+            ..PortChange::default()
         };
         cx.host.change_port(port.index, change).await?;
     }

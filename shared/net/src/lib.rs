@@ -11,6 +11,8 @@
 mod address;
 mod bridge;
 mod error;
+mod ethtool;
+mod fdb;
 mod link;
 mod net;
 mod netns;
@@ -18,10 +20,13 @@ pub mod nft;
 mod note;
 mod route;
 mod sysctl;
+mod vxlan;
 
 pub use address::Address;
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
+pub use ethtool::{set_tx_checksum, tx_checksum};
+pub use fdb::{FLOOD, Fdb, FdbFound};
 pub use link::{Device, Kind, Link, LinkChange, LinkSpec, Port};
 pub use net::Net;
 pub use netns::{Netns, NetnsLock};
@@ -29,3 +34,4 @@ pub use nix::errno::Errno;
 pub use note::is_of_this_build;
 pub use route::RouteEntry;
 pub use sysctl::{read as read_sysctl, write as write_sysctl};
+pub use vxlan::{Df, FromPacket, Vxlan};

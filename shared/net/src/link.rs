@@ -61,6 +61,8 @@ pub struct Port {
     pub hairpin: bool,
     /// It talks only to ports that are not isolated.
     pub isolated: bool,
+    /// The bridge answers ARP and neighbour discovery for it.
+    pub neigh_suppress: bool,
 }
 
 /// What kind of link to make.
@@ -317,12 +319,21 @@ impl Net {
     /// # Errors
     /// EEXIST where the name is taken in the namespace.
     pub async fn add_altname(&self, index: u32, name: &str) -> Result<()> {
+        self.add_altnames(index, &[name.to_owned()]).await
+    }
+
+    /// Gives a link other names, in one message.
+    ///
+    /// # Errors
+    /// EEXIST where one is taken in the namespace; EINVAL where they all together pass 64 KiB.
+    pub async fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        message.attributes.push(LinkAttribute::PropList(names.iter().cloned().map(Prop::AltIfName).collect()));
         let message = RouteNetlinkMessage::NewLinkProp(message);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(|| format!("altname {name:?}"), "add", message, flags).await.map(drop)
+        let object = || format!("altname \"{}\"", names.join("\", \""));
+        self.request(object, "add", message, flags).await.map(drop)
     }
 
     /// Takes an altname from a link. One that is not there is no error: `false`.
@@ -452,6 +463,7 @@ impl Link {
                     ),
                     hairpin: options.contains(&InfoBridgePort::HairpinMode(true)),
                     isolated: options.contains(&InfoBridgePort::Isolated(true)),
+                    neigh_suppress: options.contains(&InfoBridgePort::NeighSupress(true)),
                 });
             }
             _ => {}

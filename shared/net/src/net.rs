@@ -154,7 +154,10 @@ impl Net {
 fn is_question(message: &RouteNetlinkMessage) -> bool {
     matches!(
         message,
-        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
+        RouteNetlinkMessage::GetLink(_)
+            | RouteNetlinkMessage::GetAddress(_)
+            | RouteNetlinkMessage::GetRoute(_)
+            | RouteNetlinkMessage::GetNeighbour(_)
     )
 }
 

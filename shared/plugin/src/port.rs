@@ -54,7 +54,7 @@ impl<C> Context<C> {
     }
 
     async fn create_bridge(&mut self, wanted: BridgeSpec<'_>) -> net::Result<Link> {
-        let label = Label::of_network(&self.conf.name).to_string();
+        let label = self.network_label().to_string();
         let spec = LinkSpec {
             mtu: wanted.mtu,
             // Given, and not invented by the kernel, it stays the same whatever ports come and go.
@@ -168,9 +168,26 @@ impl<C> Context<C> {
         Ok(())
     }
 
+    /// Whether nobody uses the bridge with this index: what a network as a whole has there, as a VXLAN device, counts for
+    /// nobody. Whoever comes later makes anew what is removed then: an ADD that shares it looks at it again after its
+    /// own port is there, or holds the lock of the node's namespace until then.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub async fn is_idle(&self, bridge: u32) -> Result<bool> {
+        let is_of_a_network =
+            |port: &Link| Label::parse(&port.alias).is_some_and(|label| !label.is_of_an_attachment());
+        Ok(self.host.ports(bridge).await?.iter().all(is_of_a_network))
+    }
+
+    /// The label of what belongs to this network as a whole.
+    pub fn network_label(&self) -> Label {
+        Label::of_network(&self.conf.name)
+    }
+
     /// Whether podwire made the link for this network as a whole.
     pub fn is_of_network(&self, link: &Link) -> bool {
-        link.alias == Label::of_network(&self.conf.name).to_string()
+        link.alias == self.network_label().to_string()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
-use podwire_net::{Net, nft};
+use podwire_net::nft;
 use podwire_spec::Cidr;
 
 use crate::{Context, Result};
@@ -16,6 +16,9 @@ pub enum Undo {
     PodLink(u32),
     /// Delete the shared link with this index, which this call made, unless others have ports on it by now.
     SharedLink(u32),
+    /// Delete the shared port of a bridge with this index, which this call made, unless others have ports beside it by
+    /// now.
+    SharedPort(u32),
     /// Take an address from the shared link with this index, unless others have ports on it by now.
     SharedAddress(u32, Cidr),
     /// Stop being a user of a shared link (see `share.rs`).
@@ -37,11 +40,24 @@ impl Undo {
         match self {
             Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
             Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
-            Self::SharedLink(index) if is_unused(&cx.host, index).await? => drop(cx.host.delete_link_at(index).await?),
-            Self::SharedAddress(index, address) if is_unused(&cx.host, index).await? => {
-                cx.host.delete_address(index, address).await?;
+            Self::SharedLink(index) => {
+                let _lock = cx.host.ns().lock().await?;
+                if cx.is_idle(index).await? {
+                    cx.host.delete_link_at(index).await?;
+                }
             }
-            Self::SharedLink(_) | Self::SharedAddress(..) => {}
+            Self::SharedPort(index) => {
+                let _lock = cx.host.ns().lock().await?;
+                let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
+                if match bridge { Some(bridge) => cx.is_idle(bridge).await?, None => true } {
+                    cx.host.delete_link_at(index).await?;
+                }
+            }
+            Self::SharedAddress(index, address) => {
+                if cx.is_idle(index).await? {
+                    cx.host.delete_address(index, address).await?;
+                }
+            }
             Self::SharedUse => cx.leave().await?,
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
@@ -50,10 +66,4 @@ impl Undo {
         }
         Ok(())
     }
-}
-
-/// Whether nobody has a port on a shared link. Whoever comes later makes anew what is removed then: an ADD that shares
-/// it looks at it again after its own port is there.
-async fn is_unused(host: &Net, index: u32) -> Result<bool> {
-    Ok(host.ports(index).await?.is_empty())
 }
