@@ -9,6 +9,7 @@ mod loopback;
 mod output;
 mod scale;
 mod static_;
+mod vxlan;
 
 use crate::runner::{Test, Topic};
 
@@ -19,6 +20,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "output", tests: output::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "vxlan", tests: vxlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
