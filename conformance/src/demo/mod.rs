@@ -4,6 +4,7 @@
 mod bridge;
 mod drawing;
 mod screen;
+mod vxlan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +35,10 @@ struct Demo {
     run: fn(&Stage<'_>) -> Result<()>,
 }
 
-const DEMOS: &[Demo] = &[Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run }];
+const DEMOS: &[Demo] = &[
+    Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
+    Demo { plugin: "vxlan", title: "pods of three nodes on one Ethernet", run: vxlan::run },
+];
 
 /// What a demonstration works with.
 struct Stage<'a> {

@@ -124,6 +124,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
 /// What follows once the device is there, each step of which may be done already.
 async fn complete(cx: &Context<Config>, device: &Link, bridge: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
+    cx.relabel(device).await?;
     if device.master.is_none() {
         let change = LinkChange { master: Some(bridge.index), ..LinkChange::default() };
         cx.host.change_link(device.index, &change).await?;

@@ -42,6 +42,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// `ifalias`.
     pub alias: String,
+    /// Its group, 0 for none.
+    pub(crate) group: u32,
     /// Its other names.
     pub altnames: Vec<String>,
     /// For a bridge: whether it filters VLANs.
@@ -127,6 +129,7 @@ impl<'a> LinkSpec<'a> {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.master.map(LinkAttribute::Controller));
         attributes.extend(self.parent.map(LinkAttribute::Link));
+        attributes.extend(self.alias.map(|alias| LinkAttribute::Group(mark(alias))));
         attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
         if matches!(self.kind, None | Some(Kind::Veth(_))) {
             // Left alone, the kernel makes a veth end with a queue for each processor and then takes all but one out of
@@ -169,6 +172,8 @@ pub struct LinkChange<'a> {
     pub name: Option<&'a str>,
     /// Set the alias.
     pub alias: Option<&'a str>,
+    /// Set the group; 0 for none.
+    pub group: Option<u32>,
     /// Switch promiscuous mode.
     pub promisc: Option<bool>,
     /// Send gratuitous ARP whenever the link goes up or gets a MAC address (sysctl `arp_notify`).
@@ -192,7 +197,8 @@ impl Net {
             let link = self.link(spec.name).await?;
             link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
-        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
+        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one; the
+        // first has a group instead, so that a link whose maker was killed between the two is known.
         if let Some(alias) = spec.alias
             && let Err(error) = self.label(&link, alias).await
         {
@@ -218,8 +224,13 @@ impl Net {
         link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
     }
 
-    async fn label(&self, link: &Link, alias: &str) -> Result<()> {
-        self.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() }).await
+    /// Gives a link its alias, as [`Self::create_link`] does.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn label(&self, link: &Link, alias: &str) -> Result<()> {
+        let change = LinkChange { alias: Some(alias), group: Some(0), ..LinkChange::default() };
+        self.change_link(link.index, &change).await
     }
 
     /// The link with this name or altname.
@@ -304,6 +315,7 @@ impl Net {
         attributes.extend(change.master.map(LinkAttribute::Controller));
         attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
         attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        attributes.extend(change.group.map(LinkAttribute::Group));
         if change.arp_notify {
             let mut conf = InetDevConf::default();
             conf.arp_notify = 1;
@@ -401,6 +413,13 @@ impl Net {
     }
 }
 
+/// The group of a link that is yet to get this alias.
+fn mark(alias: &str) -> u32 {
+    let [low @ .., _, _, _, _] = podwire_spec::hash(alias.as_bytes()).to_le_bytes();
+    // Not 0, which is every link's, and below the largest that tools write as a number with a sign.
+    u32::from_le_bytes(low) & 0x7fff_ffff | 1
+}
+
 fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
@@ -428,6 +447,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
                 LinkAttribute::PropList(props) => {
                     link.altnames.extend(props.into_iter().filter_map(|prop| match prop {
@@ -447,6 +467,11 @@ impl Link {
     /// What is known of a link that was made by a message about another one, as the far end of a veth pair is.
     pub fn known(index: u32, name: &str, mac: Option<Mac>) -> Self {
         Self { index, name: name.to_owned(), mac, ..Self::default() }
+    }
+
+    /// Whether it was made with this alias, even if whoever made it was killed before the link had it.
+    pub fn is_labelled(&self, alias: &str) -> bool {
+        self.alias == alias || (self.alias.is_empty() && self.group == mark(alias))
     }
 
     fn take(&mut self, info: LinkInfo) {

@@ -42,6 +42,7 @@ impl<C> Context<C> {
     pub async fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
         loop {
             if let Some(bridge) = self.bridge(wanted.name).await? {
+                self.relabel(&bridge).await?;
                 return Ok(bridge);
             }
             match self.create_bridge(wanted).await {
@@ -185,9 +186,20 @@ impl<C> Context<C> {
         Label::of_network(&self.conf.name)
     }
 
+    /// Labels a link of this network whose maker was killed before it could.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub async fn relabel(&self, link: &Link) -> Result<()> {
+        if link.alias.is_empty() && self.is_of_network(link) {
+            self.host.label(link, &self.network_label().to_string()).await?;
+        }
+        Ok(())
+    }
+
     /// Whether podwire made the link for this network as a whole.
     pub fn is_of_network(&self, link: &Link) -> bool {
-        link.alias == self.network_label().to_string()
+        link.is_labelled(&self.network_label().to_string())
     }
 }
 

@@ -47,7 +47,7 @@ const IN_THE_POD: &[(&str, &[&str])] = &[
 fn each(case: &Case, attach: &str, damages: &[(&str, &[&str])]) -> Result<()> {
     for (damage, words) in damages {
         let attempt = || -> Result<()> {
-            let underlay = Underlay::new(case, 1, false)?;
+            let underlay = Underlay::new(1, false)?;
             let node = &underlay.nodes[0];
             let conf = network(json!({
                 "attach": attach, "local": "192.0.2.1", "ttl": 16, "tos": 32, "mtu": 1400, "remotes": ["192.0.2.2"],

@@ -32,7 +32,7 @@ pub(super) const TESTS: &[Test] = &[
 const LABEL: &str = "podwire:net::";
 
 fn p12_vxlan_result_lists_bridge_device_and_port(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let pod = Pod::new(case, node, "a", "10.42.0.1", &network(json!({ "dev": "eth0" })))?;
     let interfaces = pod.result["interfaces"].as_array().context("interfaces")?;
@@ -51,7 +51,7 @@ fn p12_vxlan_result_lists_bridge_device_and_port(case: &Case) -> Result<()> {
 }
 
 fn p22_vxlan_goes_with_its_last_pod(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let before = case.snapshot(&[node])?;
     let conf = network(json!({ "remotes": ["192.0.2.2"] }));
@@ -71,7 +71,7 @@ fn p22_vxlan_goes_with_its_last_pod(case: &Case) -> Result<()> {
 
 fn p22_vxlan_del_is_repeatable(case: &Case) -> Result<()> {
     for attach in ["bridge", "direct"] {
-        let underlay = Underlay::new(case, 1, false)?;
+        let underlay = Underlay::new(1, false)?;
         let node = &underlay.nodes[0];
         let conf = network(json!({ "attach": attach }));
         let attachment = Pod::attachment(case, node, "a", "10.42.0.1", &conf)?;
@@ -127,7 +127,7 @@ fn crash(node: &Space, commands: &[&str]) -> Result<()> {
 }
 
 fn p24_vxlan_gc_removes_what_has_no_pod(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let conf = network(json!({ "remotes": ["192.0.2.2"] }));
     let other = Pod::new(case, node, "o", "10.42.0.9", &network(json!({ "name": "other", "vni": 43 })))?;
@@ -156,7 +156,7 @@ fn p24_vxlan_gc_removes_what_has_no_pod(case: &Case) -> Result<()> {
 
 fn p20_vxlan_a_crash_is_repaired_by_the_next_add(case: &Case) -> Result<()> {
     for (what, commands) in HALVES {
-        let underlay = Underlay::new(case, 2, false)?;
+        let underlay = Underlay::new(2, false)?;
         let node = &underlay.nodes[0];
         let conf = network(json!({ "remotes": underlay.addresses(), "txChecksumOffload": false, "arpSuppress": true }));
         let attempt = || -> Result<()> {
@@ -175,7 +175,7 @@ fn p20_vxlan_a_crash_is_repaired_by_the_next_add(case: &Case) -> Result<()> {
 
 fn p22_vxlan_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
     const STEPS: u32 = 30;
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let conf = network(json!({ "remotes": ["192.0.2.2"], "txChecksumOffload": false }));
     let warm = Pod::attachment(case, node, "warm", "10.42.0.1", &conf)?;
@@ -206,7 +206,7 @@ fn p20_vxlan_a_late_failure_leaves_nothing(case: &Case) -> Result<()> {
                 "routes": [{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }] })
     };
     for attach in ["bridge", "direct"] {
-        let underlay = Underlay::new(case, 1, false)?;
+        let underlay = Underlay::new(1, false)?;
         let node = &underlay.nodes[0];
         let conf = network(json!({ "attach": attach, "remotes": ["192.0.2.2"] }));
         let fails = |name: &str| -> Result<()> {
@@ -222,7 +222,7 @@ fn p20_vxlan_a_late_failure_leaves_nothing(case: &Case) -> Result<()> {
         }
     }
     // The bridge was there: it stays, and nothing else does.
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     node.add_bridge("br-vx42")?;
     node.change("br-vx42", |link| link.address(vec![2, 0, 0, 0, 7, 1]).mtu(1450).up())?;
@@ -233,7 +233,7 @@ fn p20_vxlan_a_late_failure_leaves_nothing(case: &Case) -> Result<()> {
 
 fn p07_vxlan_a_name_that_is_taken(case: &Case) -> Result<()> {
     for attach in ["bridge", "direct"] {
-        let underlay = Underlay::new(case, 1, false)?;
+        let underlay = Underlay::new(1, false)?;
         let node = &underlay.nodes[0];
         let pod = Pod::attachment(case, node, "a", "10.42.0.1", &network(json!({ "attach": attach })))?;
         pod.pod.add_bridge("eth0")?;
@@ -244,7 +244,7 @@ fn p07_vxlan_a_name_that_is_taken(case: &Case) -> Result<()> {
 
 fn p27_vxlan_many_at_once_share_one_device(case: &Case) -> Result<()> {
     const PODS: usize = 8;
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let before = case.snapshot(&[node])?;
     let conf = network(json!({ "remotes": ["192.0.2.2", "192.0.2.3"] }));
@@ -271,7 +271,7 @@ fn p27_vxlan_many_at_once_share_one_device(case: &Case) -> Result<()> {
 }
 
 fn p25_vxlan_status(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     for attach in ["bridge", "direct"] {
         let conf = |extra: Value| network(crate::runner::merged(&json!({ "attach": attach }), extra));
@@ -286,7 +286,7 @@ fn p25_vxlan_status(case: &Case) -> Result<()> {
 }
 
 fn p24_vxlan_gc_of_direct_touches_no_pod(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let conf = network(json!({ "attach": "direct", "remotes": ["192.0.2.2"] }));
     let pod = Pod::new(case, node, "a", "10.42.0.1", &conf)?;

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::cni::{Call, tool};
-use crate::lab::{Space, cable};
+use crate::lab::{Space, on_a_switch};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 
 pub(super) const TESTS: &[&[Test]] = &[reach::TESTS, peers::TESTS, parameters::TESTS, life::TESTS, check::TESTS];
 
-const NEEDS: &[Feature] = &[Feature::Vxlan];
+const NEEDS: &[Feature] = &[Feature::Vxlan, Feature::Bond];
 
 /// Nodes named `n1` and so on, each with an `eth0` on the switch that joins them.
 struct Underlay {
@@ -28,16 +28,13 @@ struct Underlay {
 
 impl Underlay {
     /// So many nodes, with addresses of either IP version.
-    fn new(case: &Case, count: usize, ipv6: bool) -> Result<Self> {
-        let switch = Space::switch("switch")?;
-        let mut underlay = Self { nodes: Vec::new(), ipv6, _switch: switch.clone() };
-        for n in 1..=count {
-            let (node, port) = (case.node(&format!("n{n}"))?, format!("port{n}"));
-            cable(&node, "eth0", &switch, &port)?;
-            switch.plug("sw0", &port)?;
-            let prefix = if ipv6 { 64 } else { 24 };
+    fn new(count: usize, ipv6: bool) -> Result<Self> {
+        let names: Vec<_> = (1..=count).map(|n| format!("n{n}")).collect();
+        let (switch, nodes) = on_a_switch(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let underlay = Self { nodes, ipv6, _switch: switch };
+        let prefix = if ipv6 { 64 } else { 24 };
+        for (n, node) in (1..).zip(&underlay.nodes) {
             node.address("eth0", &format!("{}/{prefix}", underlay.address(n)))?;
-            underlay.nodes.push(node);
         }
         Ok(underlay)
     }

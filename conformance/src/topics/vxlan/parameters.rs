@@ -31,7 +31,7 @@ pub(super) const TESTS: &[Test] = &[
 fn vxlan_mtu_is_what_the_underlay_leaves(case: &Case) -> Result<()> {
     for (ipv6, underlying, expected) in [(false, 1500, 1450), (false, 1400, 1350), (true, 1500, 1430)] {
         for attach in ["bridge", "direct"] {
-            let underlay = Underlay::new(case, 2, ipv6)?;
+            let underlay = Underlay::new(2, ipv6)?;
             for node in &underlay.nodes {
                 node.change("eth0", |link| link.mtu(underlying))?;
             }
@@ -62,7 +62,7 @@ fn vxlan_mtu_is_what_the_underlay_leaves(case: &Case) -> Result<()> {
 }
 
 fn vxlan_mtu_above_the_underlay_is_refused(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     for attach in ["bridge", "direct"] {
         let conf = |mtu: u32| network(json!({ "attach": attach, "dev": "eth0", "mtu": mtu }));
@@ -79,7 +79,7 @@ fn vxlan_mtu_above_the_underlay_is_refused(case: &Case) -> Result<()> {
 fn vxlan_mtu_finds_the_underlay(case: &Case) -> Result<()> {
     let (node, far) = (case.node("n1")?, case.node("far")?);
     for (name, mtu, address) in
-        [("by-dev", 1600, "192.0.2.1/25"), ("by-route", 1700, "198.51.100.1/24"), ("default", 1800, "203.0.113.1/24")]
+        [("by-dev", 1600, "192.0.2.1/25"), ("by-route", 1700, "198.51.100.1/24"), ("other", 1800, "203.0.113.1/24")]
     {
         crate::lab::cable(&node, name, &far, name)?;
         node.change(name, |link| link.mtu(mtu))?;
@@ -118,7 +118,7 @@ fn is_right(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Result<bool> {
 fn vxlan_tx_checksum_offload_is_switched_off(case: &Case) -> Result<()> {
     for attach in ["bridge", "direct"] {
         for offload in [Value::Null, json!(true), json!(false)] {
-            let underlay = Underlay::new(case, 2, false)?;
+            let underlay = Underlay::new(2, false)?;
             let options = json!({ "attach": attach, "remotes": underlay.addresses() });
             let mut conf = network(options);
             conf["txChecksumOffload"] = offload.clone();
@@ -158,7 +158,7 @@ fn make(node: &Space, arguments: &str) -> Result<()> {
 }
 
 fn vxlan_that_differs_is_named(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     node.add_bridge("br-vx42")?;
     node.up("br-vx42")?;
@@ -192,7 +192,7 @@ fn vxlan_that_differs_is_named(case: &Case) -> Result<()> {
 }
 
 fn vxlan_that_fits_is_used_and_left(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     node.add_bridge("br-vx42")?;
     node.change("br-vx42", |link| link.address(vec![2, 0, 0, 0, 7, 1]).mtu(1400).up())?;
@@ -223,7 +223,7 @@ fn vxlan_options_reach_the_kernel(case: &Case) -> Result<()> {
             &["local 2001:db8::1", " udp6zerocsumtx", " udp6zerocsumrx"],
         ),
     ] {
-        let underlay = Underlay::new(case, 1, false)?;
+        let underlay = Underlay::new(1, false)?;
         let node = &underlay.nodes[0];
         node.address("eth0", "2001:db8::1/64")?;
         let shared = Pod::new(case, node, "a", "10.42.0.1", &network(extra.clone()))?;
@@ -242,7 +242,7 @@ fn vxlan_options_reach_the_kernel(case: &Case) -> Result<()> {
 }
 
 fn vxlan_id_in_use_is_explained(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 1, false)?;
+    let underlay = Underlay::new(1, false)?;
     let node = &underlay.nodes[0];
     let direct = network(json!({ "attach": "direct" }));
     let first = Pod::new(case, node, "a", "10.42.0.1", &direct)?;

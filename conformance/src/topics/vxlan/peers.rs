@@ -35,7 +35,7 @@ fn known_pods(case: &Case, underlay: &Underlay, conf: &Value) -> Result<Vec<Pod>
 
 fn vxlan_learning_remembers_the_sender(case: &Case) -> Result<()> {
     for learning in [true, false] {
-        let underlay = Underlay::new(case, 2, false)?;
+        let underlay = Underlay::new(2, false)?;
         let conf = network(json!({ "remotes": underlay.addresses(), "learning": learning }));
         let pods = pods(case, &underlay, &conf)?;
         reaches(pods[0].space(), pods[1].ip)?;
@@ -49,7 +49,7 @@ fn vxlan_learning_remembers_the_sender(case: &Case) -> Result<()> {
 
 /// Whether the third node hears what the first pod says to the second.
 fn third_hears(case: &Case, with_entry: bool) -> Result<bool> {
-    let underlay = Underlay::new(case, 3, false)?;
+    let underlay = Underlay::new(3, false)?;
     let entries = if with_entry {
         json!([{ "mac": MACS[0], "dst": underlay.address(1) }, { "mac": MACS[1], "dst": underlay.address(2) }])
     } else {
@@ -72,7 +72,7 @@ fn p28_vxlan_fdb_sends_to_one_node_only(case: &Case) -> Result<()> {
 }
 
 fn p28_vxlan_fdb_has_a_port_of_its_own(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 2, false)?;
+    let underlay = Underlay::new(2, false)?;
     let entry = json!({ "mac": MACS[1], "dst": underlay.address(2), "vni": 77, "port": 5555 });
     let conf = network(json!({ "fdb": [entry] }));
     let pod = Pod::new(case, &underlay.nodes[0], "p0", "10.42.0.1", &conf)?;
@@ -86,7 +86,7 @@ fn p28_vxlan_fdb_has_a_port_of_its_own(case: &Case) -> Result<()> {
 
 fn p28_vxlan_arp_suppress_keeps_arp_off_the_underlay(case: &Case) -> Result<()> {
     for suppressed in [true, false] {
-        let underlay = Underlay::new(case, 2, false)?;
+        let underlay = Underlay::new(2, false)?;
         let entry = |n: usize| json!({ "mac": MACS[n], "dst": underlay.address(n + 1), "ips": [format!("10.42.0.{n}"), format!("fd42::{n}")] });
         let options = json!({ "remotes": underlay.addresses(), "arpSuppress": suppressed, "fdb": [entry(0), entry(1)] });
         let pods = known_pods(case, &underlay, &network(options))?;
@@ -112,7 +112,7 @@ fn p28_vxlan_arp_suppress_keeps_arp_off_the_underlay(case: &Case) -> Result<()> 
 }
 
 fn vxlan_changed_remotes_are_reconciled_by_add(case: &Case) -> Result<()> {
-    let node = &Underlay::new(case, 1, false)?.nodes[0];
+    let node = &Underlay::new(1, false)?.nodes[0];
     let first = Pod::new(case, node, "a", "10.42.0.1", &network(json!({ "remotes": ["192.0.2.2", "192.0.2.3"] })))?;
     ensure!(flooded(node, "vx42")? == ["192.0.2.2", "192.0.2.3"], "{:?}", fdb(node, "vx42")?);
     tool(node, "bridge", &["fdb", "append", "00:00:00:00:00:00", "dev", "vx42", "dst", "192.0.2.99"])?;
@@ -129,7 +129,7 @@ fn vxlan_changed_remotes_are_reconciled_by_add(case: &Case) -> Result<()> {
 }
 
 fn vxlan_changed_fdb_is_reconciled_by_gc(case: &Case) -> Result<()> {
-    let node = &Underlay::new(case, 1, false)?.nodes[0];
+    let node = &Underlay::new(1, false)?.nodes[0];
     let conf = |list: Value| network(json!({ "arpSuppress": true, "fdb": list }));
     let before = conf(json!([
         { "mac": MACS[0], "dst": "192.0.2.2", "ips": ["10.42.0.2"] },
@@ -156,7 +156,7 @@ fn vxlan_changed_fdb_is_reconciled_by_gc(case: &Case) -> Result<()> {
 }
 
 fn vxlan_a_foreign_entry_in_the_way_is_named(case: &Case) -> Result<()> {
-    let node = &Underlay::new(case, 1, false)?.nodes[0];
+    let node = &Underlay::new(1, false)?.nodes[0];
     let _first = Pod::new(case, node, "a", "10.42.0.1", &network(json!({})))?;
     tool(node, "bridge", &["fdb", "add", MACS[1], "dev", "vx42", "dst", "192.0.2.9", "self", "permanent"])?;
     let conf = network(json!({ "fdb": [{ "mac": MACS[1], "dst": "192.0.2.2" }] }));

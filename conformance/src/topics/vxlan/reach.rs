@@ -58,7 +58,7 @@ fn joins(case: &Case, peers: Peers) -> Result<()> {
 }
 
 fn joins_so(case: &Case, peers: Peers, ipv6: bool, attach: &str) -> Result<()> {
-    let underlay = Underlay::new(case, peers.nodes(), ipv6)?;
+    let underlay = Underlay::new(peers.nodes(), ipv6)?;
     let mut pods = Vec::new();
     for (n, node) in (1..).zip(&underlay.nodes) {
         let conf = network(merged(&peers.options(&underlay, n).0, json!({ "attach": attach })));
@@ -93,7 +93,7 @@ fn p28_vxlan_remotes_join_three_nodes(case: &Case) -> Result<()> {
 
 fn p28_vxlan_ids_do_not_meet(case: &Case) -> Result<()> {
     for attach in ["bridge", "direct"] {
-        let underlay = Underlay::new(case, 2, false)?;
+        let underlay = Underlay::new(2, false)?;
         let [n1, n2] = &underlay.nodes[..] else { unreachable!("two nodes were made") };
         let conf = |name: &str, vni: u32| {
             network(json!({ "name": name, "vni": vni, "attach": attach, "remotes": underlay.addresses() }))
@@ -118,7 +118,7 @@ fn p28_vxlan_ids_do_not_meet(case: &Case) -> Result<()> {
 }
 
 fn p28_vxlan_pods_of_one_node_meet(case: &Case) -> Result<()> {
-    let underlay = Underlay::new(case, 2, false)?;
+    let underlay = Underlay::new(2, false)?;
     let conf = network(json!({ "remotes": underlay.addresses() }));
     let a = Pod::new(case, &underlay.nodes[0], "a", "10.42.0.1", &conf)?;
     let b = Pod::new(case, &underlay.nodes[0], "b", "10.42.0.2", &conf)?;
@@ -132,7 +132,7 @@ fn p28_vxlan_pods_of_one_node_meet(case: &Case) -> Result<()> {
 
 fn vxlan_dstport_and_checksum_are_in_the_packet(case: &Case) -> Result<()> {
     for (ipv6, checked) in [(false, true), (false, false), (true, true), (true, false)] {
-        let underlay = Underlay::new(case, 2, ipv6)?;
+        let underlay = Underlay::new(2, ipv6)?;
         let options = json!({ "remotes": underlay.addresses(), "dstport": 8472, "udpCsum": checked });
         let pods = pods(case, &underlay, &network(options))?;
         let mut capture = Capture::on(&underlay.nodes[0], "eth0")?;
