@@ -6,6 +6,7 @@ mod drawing;
 mod macvlan;
 mod screen;
 mod vlan;
+mod vxlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ const DEMOS: &[Demo] = &[
         run: macvlan::run,
     },
     Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
+    Demo { plugin: "vxlan", title: "pods of three nodes on one Ethernet", run: vxlan::run },
 ];
 
 /// What a demonstration works with.
