@@ -52,7 +52,7 @@ impl<C> Context<C> {
             ..LinkSpec::new(&name, Some(kind))
         };
         let accept = |link: &Link| {
-            if accept(link) && is_shim(link) {
+            if accept(link) && (is_shim(link) || is_unfinished(link)) {
                 return Ok(());
             }
             Err(Error::new(code::DIFFERENT, format!("hostAccess: link {name:?} exists and is another {:?}", link.kind))
@@ -65,7 +65,9 @@ impl<C> Context<C> {
         };
         if !shim.up {
             prepare(&name)?;
-            self.host.change_link(shim.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
+            // With its label once more, which an ADD that was killed may not have come to.
+            let change = LinkChange { up: Some(true), alias: Some(&label), ..LinkChange::default() };
+            self.host.change_link(shim.index, &change).await?;
             shim.up = true;
         }
         Ok(shim)
@@ -207,6 +209,11 @@ impl<C> Context<C> {
             errors.extend(self.close_to(shim, users).await.err());
             errors.extend(self.release(shim, users).await.err());
         }
+        // One that an ADD left which was killed before it was a user.
+        let network = Label::of_network(&self.conf.name).to_string();
+        for shim in self.host.links().await?.iter().filter(|link| is_shim(link) && link.alias == network) {
+            errors.extend(self.release(shim, &[]).await.err());
+        }
         join(errors)
     }
 
@@ -259,6 +266,11 @@ impl<C> Context<C> {
 /// Whether podwire made this link as a shim.
 fn is_shim(link: &Link) -> bool {
     parent_of(link).is_some() && Label::parse(&link.alias).is_some()
+}
+
+/// Whether this is a shim that was made by a call which ended before it could say so.
+fn is_unfinished(link: &Link) -> bool {
+    parent_of(link).is_some() && link.alias.is_empty() && link.altnames.is_empty() && !link.up
 }
 
 /// The index of a shim's parent.

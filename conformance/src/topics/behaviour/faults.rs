@@ -35,6 +35,7 @@ struct Fault {
 /// A netlink message is cut down to 20 bytes, what the header and the family take, of a type that no kernel knows (255),
 /// with the flags request and acknowledge. Its sequence number stays, so that the refusal reaches whoever waits for it.
 const REFUSED: Fault = Fault { call: "sendto", how: "poke_enter=@arg2=14000000ff000500" };
+const KILLED: Fault = Fault { call: "sendto", how: "signal=SIGKILL" };
 /// What the making of a lease consists of, and the sysctls.
 const FILES: &[&str] = &["mkdirat", "openat", "flock", "fdatasync", "fsync", "renameat2", "linkat", "symlinkat"];
 
@@ -79,6 +80,32 @@ pub(in crate::topics) fn every_refusal_of_add<K>(
     scene: impl Fn(&Case) -> Result<Scene<K>>,
 ) -> Result<usize> {
     every_fault_of_add(case, REFUSED, scene)
+}
+
+/// Has each request of ADD be the one at which it is killed, each in a new scene, and cleans up; gives how many there
+/// were.
+pub(in crate::topics) fn every_kill_of_add<K>(
+    case: &Case,
+    scene: impl Fn(&Case) -> Result<Scene<K>>,
+    clean_up: impl Fn(&Attachment) -> Result<()>,
+) -> Result<usize> {
+    for nth in 1..ENOUGH {
+        let scene = scene(case)?;
+        let Attachment { node, pod, .. } = &scene.attachment;
+        let before = case.snapshot(&[node, pod])?;
+        let (_, hit) = with_fault(case, scene.attachment.call("ADD"), KILLED, nth)?;
+        let attempt = || {
+            clean_up(&scene.attachment)?;
+            before.ensure_same(&case.snapshot(&[node, pod])?)
+        };
+        attempt().with_context(|| format!("killed at request {nth}"))?;
+        if !hit {
+            return Ok(nth - 1);
+        }
+        std::fs::create_dir_all(case.leases())?;
+        std::fs::remove_dir_all(case.leases())?;
+    }
+    bail!("more than {ENOUGH} requests")
 }
 
 /// Spoils every one in turn of ADD; gives how many there were.

@@ -11,7 +11,7 @@ use crate::lab::{Lan, Link, Space, cable, mac_bytes};
 use crate::packets::{Body, Capture, Frame, arp_request, inject, isolated, peer_seen_by_udp, reaches};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
-use crate::topics::behaviour::faults::{Scene, every_refusal_of_add};
+use crate::topics::behaviour::faults::{Scene, every_kill_of_add, every_refusal_of_add};
 use crate::topics::scale::at_once;
 
 pub(super) const TESTS: &[Test] = &[
@@ -28,6 +28,10 @@ pub(super) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .ours(),
     test!(p20_macvlan_host_access_that_is_refused, "each request of ADD in turn, with and without a pod beside it")
+        .needs(&[Feature::Macvlan, Feature::Strace])
+        .ours()
+        .limit(120),
+    test!(p22_macvlan_host_access_after_a_kill, "at each request of ADD; then DEL, ADD, DEL and GC")
         .needs(&[Feature::Macvlan, Feature::Strace])
         .ours()
         .limit(120),
@@ -230,6 +234,22 @@ fn p20_macvlan_host_access_that_is_refused(case: &Case) -> Result<()> {
         ensure!(seen > 10, "only {seen} requests were seen");
         std::fs::remove_dir_all(case.leases())?;
     }
+    Ok(())
+}
+
+fn p22_macvlan_host_access_after_a_kill(case: &Case) -> Result<()> {
+    let scene = |case: &Case| {
+        let lan = Lan::new()?;
+        let attachment = case.attachment(&lan.node, &case.pod("a")?, &access(case, json!({})));
+        Ok(Scene { attachment, _keeps: lan })
+    };
+    let seen = every_kill_of_add(case, scene, |a| {
+        a.del()?;
+        a.check(&a.add()?).context("ADD again")?;
+        a.del()?;
+        collect(case, &a.node, &a.conf, &[])
+    })?;
+    ensure!(seen > 10, "only {seen} requests were seen");
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! The other options, and where the parent comes from.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Added, NEEDS, NODE, OTHER, PARENT, conf, details};
 use crate::lab::{Lan, Space, cable};
-use crate::packets::reaches;
+use crate::packets::{Capture, Frame, reaches};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
 
@@ -16,6 +19,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(macvlan_bcqueuelen, "as the kernel has it").needs(NEEDS).ours(),
     test!(macvlan_link_in_container, "the parent is in the pod").needs(NEEDS).ours(),
     test!(macvlan_without_ipam, "up and without addresses").needs(NEEDS),
+    test!(macvlan_addresses_are_announced, "gratuitous ARP and neighbour advertisement, seen by another node")
+        .needs(NEEDS),
     test!(macvlan_parent_of_the_default_route, "of IPv4, and of IPv6 alone").needs(NEEDS).ours(),
     test!(macvlan_parent_of_the_previous_result, "in a chain").needs(NEEDS).ours(),
     test!(macvlan_parent_that_is_missing, "code 7, with the name that is near").needs(NEEDS).ours(),
@@ -118,6 +123,24 @@ fn macvlan_without_ipam(case: &Case) -> Result<()> {
         reaches(&pod, OTHER[0].parse()?)?;
         attachment.del()?;
         ensure!(pod.find("eth0")?.is_none(), "eth0 is still there");
+    }
+    Ok(())
+}
+
+fn macvlan_addresses_are_announced(case: &Case) -> Result<()> {
+    let lan = Lan::new()?;
+    let mut capture = Capture::on(&lan.other, "eth0")?;
+    let a = Added::new(case, &lan.node, "a", &conf(case, json!({})))?;
+    let [IpAddr::V4(v4), IpAddr::V6(v6)] = a.ips()?[..] else { anyhow::bail!("one of each expected: {}", a.result) };
+    let mac = a.mac()?;
+    // In whichever order they come.
+    let mut missing = vec!["gratuitous ARP", "neighbour advertisement"];
+    while !missing.is_empty() {
+        let wanted = |frame: &Frame| frame.announces_v4(v4) || frame.announces_v6(v6);
+        let frame = capture.expect(Duration::from_secs(2), &missing.join(", "), wanted)?;
+        ensure!(frame.from == mac, "announced by {}, the pod has {mac}", frame.from);
+        let seen = if frame.announces_v4(v4) { "gratuitous ARP" } else { "neighbour advertisement" };
+        missing.retain(|what| *what != seen);
     }
     Ok(())
 }
