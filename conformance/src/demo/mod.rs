@@ -3,7 +3,9 @@
 
 mod bridge;
 mod drawing;
+mod ipvlan;
 mod macvlan;
+mod parent;
 mod screen;
 
 use std::net::IpAddr;
@@ -39,7 +41,16 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
-    Demo { plugin: "macvlan", title: "two pods with MAC addresses of their own on a link of the node", run: macvlan::run },
+    Demo {
+        plugin: "macvlan",
+        title: "two pods with MAC addresses of their own on a link of the node",
+        run: |stage| parent::run(stage, &macvlan::SHOW),
+    },
+    Demo {
+        plugin: "ipvlan",
+        title: "two pods under the MAC address of a link of the node",
+        run: |stage| parent::run(stage, &ipvlan::SHOW),
+    },
 ];
 
 /// What a demonstration works with.
