@@ -7,6 +7,7 @@ mod ipvlan;
 mod macvlan;
 mod parent;
 mod screen;
+mod vlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ const DEMOS: &[Demo] = &[
         title: "two pods under the MAC address of a link of the node",
         run: |stage| parent::run(stage, &ipvlan::SHOW),
     },
+    Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
 ];
 
 /// What a demonstration works with.

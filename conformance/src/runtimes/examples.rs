@@ -27,6 +27,9 @@ pub(crate) const IPVLAN: &str = example!("ipvlan");
 /// The network of the demo of macvlan.
 pub(crate) const MACVLAN: &str = example!("macvlan");
 
+/// The network of the demo of `vlan`.
+pub(crate) const VLAN: &str = example!("vlan-device");
+
 /// Tests with the example networks.
 pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
@@ -46,6 +49,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(example_static, "static.conflist: addresses that are written down").ours(),
     test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
     test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
+    test!(example_vlan_device, "vlan-device.conflist: pods in a VLAN of the node's own link")
+        .needs(&[Feature::Vlan, Feature::Macvlan])
+        .ours(),
 ];
 
 /// How the pods of an example get on with each other.
@@ -103,10 +109,15 @@ fn example_vlan(case: &Case) -> Result<()> {
     run(case, example!("vlan"), Pods::Meet)
 }
 
+fn example_vlan_device(case: &Case) -> Result<()> {
+    run(case, VLAN, Pods::Meet)
+}
+
 fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
     let lan = Lan::new()?;
     let node = lan.node.clone();
+    let links = node.links()?;
     let names: &[&str] = if pods == Pods::One { &["web"] } else { &["web", "db"] };
     let spaces = names.iter().map(|name| case.pod(name)).collect::<Result<Vec<_>>>()?;
     let members: Vec<_> = spaces.iter().map(|pod| Member { node: &node, pod, args: String::new() }).collect();
@@ -142,6 +153,8 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     }
     if let Some(bridge) = list.first()["bridge"].as_str() {
         ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    } else {
+        ensure!(node.links()? == links, "links left: {:?}", node.links()?);
     }
     let leases = case.lease_names(list.name())?;
     ensure!(leases.is_empty(), "leases left: {leases:?}");

@@ -11,6 +11,7 @@ mod macvlan;
 mod output;
 mod scale;
 mod static_;
+mod vlan;
 
 use crate::runner::{Test, Topic};
 
@@ -26,6 +27,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
     Topic { name: "ipvlan", tests: ipvlan::TESTS },
+    Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     crate::runtimes::TOPIC,
 ];

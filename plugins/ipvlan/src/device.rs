@@ -44,27 +44,16 @@ pub(crate) async fn refuse_other_modes(cx: &Context<Config>, parent: &Parent, de
 
 /// The kernel's refusal with the reason, where it is known.
 async fn explain(cx: &Context<Config>, parent: &Parent, device: IpVlan, error: anyhow::Error) -> anyhow::Error {
-    let Some(refusal) = error.downcast_ref::<net::Error>() else { return error };
-    let (code, why) = match refusal.errno {
-        Some(Errno::EBUSY) => match cx.in_the_way(parent, &["macvlan", "macvtap", "ipvtap"]).await {
-            Ok(found) => {
-                let unseen = || "another device has it, in a namespace that cannot be seen from here".to_owned();
-                (code::DIFFERENT, found.unwrap_or_else(unseen))
-            }
-            Err(look) => return error.context(format!("{look:#}")),
-        },
-        Some(Errno::EINVAL) if parent.link.mac.is_none_or(|mac| mac.0 == [0; 6]) => {
-            (code::DIFFERENT, "it is no Ethernet link".to_owned())
-        }
+    match error.downcast_ref::<net::Error>().and_then(|refusal| refusal.errno) {
         // The kernel's own ENOTSUPP, which has no name outside of it.
-        Some(Errno::UnknownErrno) if device.mode == IpVlanMode::L3s => {
-            (code::NO_KERNEL_FEATURE, "this kernel lacks mode l3s (CONFIG_IPVLAN_L3S)".to_owned())
-        }
-        _ => return error,
-    };
-    Error::new(code, format!("parent {:?}: takes no ipvlan: {why}", parent.link.name))
-        .with_details(refusal.to_string())
-        .into()
+        Some(Errno::UnknownErrno) if device.mode == IpVlanMode::L3s => Error::new(
+            code::NO_KERNEL_FEATURE,
+            format!("parent {:?}: this kernel lacks mode l3s (CONFIG_IPVLAN_L3S)", parent.link.name),
+        )
+        .with_details(error.to_string())
+        .into(),
+        _ => cx.explain_refusal(parent, error).await,
+    }
 }
 
 /// The node's own device on the parent, through which it and the pods reach each other.

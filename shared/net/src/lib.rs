@@ -21,6 +21,7 @@ mod note;
 mod number;
 mod route;
 mod sysctl;
+mod vlan;
 
 pub use address::Address;
 pub use bridge::{PortChange, Vlan};
@@ -34,3 +35,4 @@ pub use nix::errno::Errno;
 pub use note::is_of_this_build;
 pub use route::RouteEntry;
 pub use sysctl::{read as read_sysctl, write as write_sysctl};
+pub use vlan::{VlanDevice, VlanProtocol};

@@ -1,7 +1,5 @@
 //! Links: what the kernel says of one, and the messages that make, change and delete them.
 
-use std::hash::{BuildHasher, RandomState};
-
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -216,15 +214,15 @@ impl Net {
         message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let created = self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await;
-        match created {
-            // Before 6.15 the kernel looks for the name in this namespace, and would take a link of ours for it. For a
-            // link whose index is given it looks by that.
-            Err(error) if error.is(Errno::EEXIST) && other.link(spec.name).await?.is_none() => {
-                message.header.index = unusual_index();
-                self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
+        let mut attempts = 0;
+        while let Err(error) =
+            self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await
+        {
+            attempts += 1;
+            if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
+                return Err(error);
             }
-            created => drop(created?),
+            message.header.index = self.free_index(other).await?;
         }
         match other.link(spec.name).await {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
@@ -233,6 +231,18 @@ impl Net {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a name is one of this namespace and not of the other. Older kernels look for the name of a link to be made
+    /// here, wherever it is to be; an index that comes with the request keeps them from looking by name.
+    async fn is_taken_only_here(&self, other: &Self, name: &str) -> Result<bool> {
+        Ok(self.link(name).await?.is_some() && other.link(name).await?.is_none())
+    }
+
+    /// An index that no link has in either namespace now.
+    async fn free_index(&self, other: &Self) -> Result<u32> {
+        let (here, there) = (self.links().await?, other.links().await?);
+        Ok(here.iter().chain(&there).map(|link| link.index).max().unwrap_or_default() + 1)
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -407,13 +417,6 @@ impl Net {
             _ => Ok(()),
         }
     }
-}
-
-/// An index far above those that the kernel gives, which it counts up from 1; at random.
-fn unusual_index() -> u32 {
-    // The keys of std's hash maps come from the kernel's random numbers.
-    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_ne_bytes();
-    u32::from_ne_bytes([a, b, c, d]) >> 2 | 1 << 30
 }
 
 pub(crate) fn without_statistics() -> LinkAttribute {

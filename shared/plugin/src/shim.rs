@@ -81,7 +81,8 @@ impl<C> Context<C> {
         let node = self.node_addresses(shim).await?;
         let served: Vec<_> = result.ips.iter().filter_map(|ip| Some((ip, source(ip.address, &node)?))).collect();
         if served.is_empty() {
-            let why = "the node has no address of the pod's IP version, neither on the parent nor for its default route";
+            let why =
+                "the node has no address of the pod's IP version, neither on the parent nor for its default route";
             return Err(Error::invalid("hostAccess", why).into());
         }
         let metric = metric(&self.label.user());
@@ -229,7 +230,8 @@ impl<C> Context<C> {
         let mut found = Vec::new();
         for ipv6 in [false, true] {
             let routes = self.host.routes(ipv6).await?.into_iter();
-            let is_theirs = |link: Option<u32>, route: &Route| link == Some(shim.index) && metrics.contains(&route.priority);
+            let is_theirs =
+                |link: Option<u32>, route: &Route| link == Some(shim.index) && metrics.contains(&route.priority);
             found.extend(routes.filter(|entry| is_theirs(entry.link, &entry.route)).map(|entry| entry.route));
         }
         Ok(found)

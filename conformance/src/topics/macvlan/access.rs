@@ -24,7 +24,9 @@ pub(super) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .ours()
         .limit(60),
-    test!(macvlan_shim_of_two_networks, "GC of one leaves the other's; the last user takes it away").needs(NEEDS).ours(),
+    test!(macvlan_shim_of_two_networks, "GC of one leaves the other's; the last user takes it away")
+        .needs(NEEDS)
+        .ours(),
     test!(p20_macvlan_host_access_that_is_refused, "each request of ADD in turn, with and without a pod beside it")
         .needs(&[Feature::Macvlan, Feature::Strace])
         .ours()
@@ -222,7 +224,10 @@ fn p20_macvlan_host_access_that_is_refused(case: &Case) -> Result<()> {
     for others in [&[][..], &["first"]] {
         let seen = every_refusal_of_add(case, |case| {
             let lan = Lan::new()?;
-            let others = others.iter().map(|name| Added::new(case, &lan.node, name, &access(case, json!({})))).collect::<Result<Vec<_>>>()?;
+            let others = others
+                .iter()
+                .map(|name| Added::new(case, &lan.node, name, &access(case, json!({}))))
+                .collect::<Result<Vec<_>>>()?;
             let attachment = case.attachment(&lan.node, &case.pod("a")?, &access(case, json!({})));
             Ok(Scene { attachment, _keeps: (lan, others) })
         })?;
@@ -251,14 +256,14 @@ fn p22_macvlan_host_access_after_a_kill(case: &Case) -> Result<()> {
 fn p23_macvlan_check_of_host_access(case: &Case) -> Result<()> {
     type Damage = (&'static str, fn(&Lan, &Space) -> Result<()>, &'static [&'static str]);
     let damages: [Damage; 4] = [
-        ("route", |lan, pod| lan.node.remove_route(&format!("{}/32", first_ip(pod)?)), &["route", "shim", "192.168.7."]),
+        (
+            "route",
+            |lan, pod| lan.node.remove_route(&format!("{}/32", first_ip(pod)?)),
+            &["route", "shim", "192.168.7."],
+        ),
         ("shim down", |lan, _| lan.node.down(&shims(&lan.node)?[0].name), &["shim", "up", "down"]),
         ("shim gone", |lan, _| lan.node.delete(&shims(&lan.node)?[0].name), &["shim", "none"]),
-        (
-            "pod's route",
-            |_, pod| pod.remove_route(&format!("{}/128", NODE[1])),
-            &["pod's route", NODE[1]],
-        ),
+        ("pod's route", |_, pod| pod.remove_route(&format!("{}/128", NODE[1])), &["pod's route", NODE[1]]),
     ];
     for (what, damage, words) in damages {
         let lan = Lan::new()?;

@@ -168,7 +168,8 @@ fn p25_macvlan_status(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let conf = |extra| merged(&conf(case, json!({ "cniVersion": "1.1.0" })), extra);
     let status = |conf: &Value| case.call(&lan.node, "macvlan", "STATUS").conf(conf);
-    for extra in [json!({}), json!({ "master": "in-the-pod", "linkInContainer": true }), json!({ "hostAccess": true })] {
+    for extra in [json!({}), json!({ "master": "in-the-pod", "linkInContainer": true }), json!({ "hostAccess": true })]
+    {
         case.unchanged(&[&lan.node], || status(&conf(extra)).succeed())?;
     }
     status(&conf(json!({ "master": "eht1" }))).fail(50)?.says(&["eht1", PARENT])?;

@@ -69,9 +69,11 @@ fn prove(case: &Case, row: &Row) -> Result<()> {
     lan.hairpin(row.hairpin)?;
     let conf = conf(case, json!({ "mode": row.mode }));
     let (a, b) = (Added::new(case, &lan.node, "a", &conf)?, Added::new(case, &lan.node, "b", &conf)?);
-    for (whom, ips, is_reached) in
-        [("another node", parsed(&OTHER)?, true), ("the other pod", b.ips()?, row.pod), ("its node", parsed(&NODE)?, row.node)]
-    {
+    for (whom, ips, is_reached) in [
+        ("another node", parsed(&OTHER)?, true),
+        ("the other pod", b.ips()?, row.pod),
+        ("its node", parsed(&NODE)?, row.node),
+    ] {
         each(a.pod(), &ips, is_reached).with_context(|| whom.to_owned())?;
     }
     // And back: what another node sends gets to the pod.

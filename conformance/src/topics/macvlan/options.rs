@@ -70,7 +70,10 @@ fn p09_macvlan_mac(case: &Case) -> Result<()> {
         }
         let result = attachment.add()?;
         let found = pod.link("eth0")?.mac;
-        ensure!(found == *expected && result["interfaces"][0]["mac"] == found, "{found}, expected {expected}: {result}");
+        ensure!(
+            found == *expected && result["interfaces"][0]["mac"] == found,
+            "{found}, expected {expected}: {result}"
+        );
         attachment.check(&result)?;
     }
     Ok(())

@@ -44,7 +44,11 @@ fn p28_macvlan_passthru_survives_a_change_of_mac(case: &Case) -> Result<()> {
         reaches(&lan.other, ip)?;
     }
     a.pod().change("eth0", |link| link.address(vec![2, 0, 0, 0, 0, 0x55]))?;
-    ensure!(lan.node.link(PARENT)?.mac == "02:00:00:00:00:55", "the parent did not follow: {:?}", lan.node.link(PARENT)?);
+    ensure!(
+        lan.node.link(PARENT)?.mac == "02:00:00:00:00:55",
+        "the parent did not follow: {:?}",
+        lan.node.link(PARENT)?
+    );
     for ip in a.ips()? {
         reaches(&lan.other, ip).context("after the change")?;
     }
