@@ -21,6 +21,9 @@ macro_rules! example {
 /// The network of the demo.
 pub(crate) const BRIDGE: &str = example!("bridge");
 
+/// The network of the demo of ipvlan.
+pub(crate) const IPVLAN: &str = example!("ipvlan");
+
 /// The network of the demo of macvlan.
 pub(crate) const MACVLAN: &str = example!("macvlan");
 
@@ -35,6 +38,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
     test!(example_bridge, "bridge.conflist: pods behind the node's address").needs(&[Feature::NftInet]).ours(),
     test!(example_dual_stack, "dual-stack.conflist: the same with IPv6").needs(&[Feature::NftInet]).ours(),
+    test!(example_ipvlan, "ipvlan.conflist: pods on the node's network under its MAC address, which the node reaches too")
+        .needs(&[Feature::Ipvlan])
+        .ours(),
     test!(example_isolated, "isolated.conflist: tenants who reach the gateway but not each other")
         .needs(&[Feature::NftInet, Feature::NftBridge])
         .ours(),
@@ -73,6 +79,10 @@ fn example_bridge(case: &Case) -> Result<()> {
 
 fn example_dual_stack(case: &Case) -> Result<()> {
     run(case, example!("dual-stack"), Pods::Meet)
+}
+
+fn example_ipvlan(case: &Case) -> Result<()> {
+    run(case, IPVLAN, Pods::Meet)
 }
 
 fn example_isolated(case: &Case) -> Result<()> {
