@@ -100,7 +100,12 @@ impl<'a> Scene<'a> {
                 for (pod, ..) in self.pods.iter().filter(|(_, node, _)| *node == number) {
                     let link = pod.link("eth0")?;
                     if link.peer == Some(device.index) {
-                        lines.push(format!("        └─ pod {:<8} eth0   {}   {}", pod.name, pod.ips("eth0")?.join(" "), link.mac));
+                        lines.push(format!(
+                            "        └─ pod {:<8} eth0   {}   {}",
+                            pod.name,
+                            pod.ips("eth0")?.join(" "),
+                            link.mac
+                        ));
                     }
                 }
             }
@@ -117,7 +122,12 @@ impl<'a> Scene<'a> {
         for (row, (from, ..)) in self.pods.iter().enumerate() {
             for (column, to) in added.iter().enumerate().filter(|(column, _)| *column != row) {
                 let is_reached = !ping.run(from, address(to)?)?.times.is_empty();
-                ensure!(is_reached == (PODS[row].2 == PODS[column].2), "{} to {}: {is_reached}", from.name, PODS[column].0);
+                ensure!(
+                    is_reached == (PODS[row].2 == PODS[column].2),
+                    "{} to {}: {is_reached}",
+                    from.name,
+                    PODS[column].0
+                );
                 answers[row][column] = Some(is_reached);
             }
         }
@@ -128,7 +138,8 @@ impl<'a> Scene<'a> {
             let (ip, to) = (address(&added[from])?, address(&added[if from == 0 { 3 } else { 4 }])?);
             let mut capture = Capture::on(&self.nodes[1], UPLINK)?;
             ping.run(&self.pods[from].0, to)?;
-            let frame = capture.expect(Duration::from_secs(2), "echo request", |frame| frame.is_echo_request_from(ip))?;
+            let frame =
+                capture.expect(Duration::from_secs(2), "echo request", |frame| frame.is_echo_request_from(ip))?;
             let tags: Vec<_> = frame.tags.iter().map(describe).collect();
             screen.proved(&format!("{:<8} {ip} to {to}: {}", PODS[from].0, tags.join(", ")));
             ensure!(frame.tags.len() == 1 && frame.tags[0].id.to_string() == PODS[from].2, "{:?}", frame.tags);
@@ -142,7 +153,8 @@ impl<'a> Scene<'a> {
         for ((pod, node, list), added) in self.pods.iter().zip(added) {
             let took = list.del(&self.member(pod, *node), &added.result)?;
             let left: Vec<_> = self.nodes[*node].links()?.into_iter().filter(|link| link.kind == "vlan").collect();
-            let left: Vec<_> = left.iter().map(|link| format!("{} with {} users", link.name, link.altnames.len())).collect();
+            let left: Vec<_> =
+                left.iter().map(|link| format!("{} with {} users", link.name, link.altnames.len())).collect();
             let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
             screen.proved(&format!("{:<8} after {}; left on {}: {left}", pod.name, ms(took), self.nodes[*node].name));
         }

@@ -88,7 +88,9 @@ fn accept(link: &Link, parent: &Parent, wanted: &VlanDevice) -> Result<()> {
         Some((option, here, there)) => {
             let what = format!("{option} of {vlan} of {parent_name:?}: link {name:?} has {there}, asked for is {here}");
             Err(Error::new(code::DIFFERENT, what)
-                .with_details("the pods of a VLAN share one device; it was not changed, and they all need the same options")
+                .with_details(
+                    "the pods of a VLAN share one device; it was not changed, and they all need the same options",
+                )
                 .into())
         }
         None => Ok(()),
@@ -103,7 +105,9 @@ async fn set_up(cx: &Context<Config>, link: &Link) -> Result<()> {
     }
     if Label::parse(&link.alias).is_none() {
         return Err(Error::new(code::TRY_AGAIN, format!("link {name:?}: is down"))
-            .with_details(format!("podwire did not make it, so it is left alone; set it up by: ip link set dev {name} up"))
+            .with_details(format!(
+                "podwire did not make it, so it is left alone; set it up by: ip link set dev {name} up"
+            ))
             .into());
     }
     for (family, key, value) in APART {

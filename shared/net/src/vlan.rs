@@ -58,12 +58,10 @@ impl VlanDevice {
         };
         let mut flags = VlanFlags::empty();
         flags.set(VlanFlags::ReorderHdr, self.reorder_header);
-        let mut data = vec![
-            InfoVlan::Id(self.id),
-            InfoVlan::Protocol(protocol),
-            InfoVlan::Flags((flags, VlanFlags::ReorderHdr)),
-        ];
-        let mappings = |map: &BTreeMap<u32, u32>| map.iter().map(|(&from, &to)| VlanQosMapping::Mapping(from, to)).collect();
+        let mut data =
+            vec![InfoVlan::Id(self.id), InfoVlan::Protocol(protocol), InfoVlan::Flags((flags, VlanFlags::ReorderHdr))];
+        let mappings =
+            |map: &BTreeMap<u32, u32>| map.iter().map(|(&from, &to)| VlanQosMapping::Mapping(from, to)).collect();
         data.push(InfoVlan::IngressQos(mappings(&self.ingress)));
         data.push(InfoVlan::EgressQos(mappings(&self.egress)));
         Kind::Device(Device { kind: InfoKind::Vlan, data: InfoData::Vlan(data) })

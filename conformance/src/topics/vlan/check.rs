@@ -105,9 +105,21 @@ fn p23_vlan_check_names_what_differs(case: &Case) -> Result<()> {
         &conf,
         &[
             ("the id", &|node, pod| replace_by_vlan(node, pod, UPLINK, 101, false), &["eth0", "vlanId", "100", "101"]),
-            ("the protocol", &|node, pod| replace_by_vlan(node, pod, UPLINK, 100, true), &["eth0", "protocol", "802.1ad"]),
-            ("the header", &|_, pod| set(pod, "eth0", &["reorder_hdr", "off"]), &["eth0", "reorderHeader", "true", "false"]),
-            ("egress", &|_, pod| set(pod, "eth0", &["egress-qos-map", "0:4", "6:1"]), &["egressQosMap", "0:3", "0:4 6:1"]),
+            (
+                "the protocol",
+                &|node, pod| replace_by_vlan(node, pod, UPLINK, 100, true),
+                &["eth0", "protocol", "802.1ad"],
+            ),
+            (
+                "the header",
+                &|_, pod| set(pod, "eth0", &["reorder_hdr", "off"]),
+                &["eth0", "reorderHeader", "true", "false"],
+            ),
+            (
+                "egress",
+                &|_, pod| set(pod, "eth0", &["egress-qos-map", "0:4", "6:1"]),
+                &["egressQosMap", "0:3", "0:4 6:1"],
+            ),
             ("ingress", &|_, pod| set(pod, "eth0", &["ingress-qos-map", "3:0"]), &["ingressQosMap", "3:5", "none"]),
             ("the MTU", &|_, pod| pod.change("eth0", |link| link.mtu(1300)), &["eth0", "MTU", "1400", "1300"]),
             ("the MAC", &|_, pod| pod.change("eth0", |link| link.address(vec![2, 0, 0, 0, 7, 2])), &["eth0", "MAC"]),
@@ -135,7 +147,11 @@ fn p23_vlan_shared_check_names_what_differs(case: &Case) -> Result<()> {
         &conf,
         &[
             ("its user", &|node, _| altname(node, "del", "uplink.100", user), &[user]),
-            ("egress", &|node, _| set(node, "uplink.100", &["egress-qos-map", "0:4"]), &["uplink.100", "egressQosMap", "0:4"]),
+            (
+                "egress",
+                &|node, _| set(node, "uplink.100", &["egress-qos-map", "0:4"]),
+                &["uplink.100", "egressQosMap", "0:4"],
+            ),
             ("down", &|node, _| node.down("uplink.100"), &["uplink.100", "up", "down"]),
             ("gone", &|node, _| node.delete("uplink.100"), &["eth0", "none"]),
             (
@@ -161,7 +177,11 @@ fn p22_vlan_del_is_repeatable(case: &Case) -> Result<()> {
     for step in ["plain", "again", "without a netns"] {
         let a = Added::new(case, &node, "a", &conf(case, json!({}))).context(step)?;
         let del = a.attachment.call("DEL");
-        if step == "without a netns" { del.without("CNI_NETNS").succeed()? } else { del.succeed()? };
+        if step == "without a netns" {
+            del.without("CNI_NETNS").succeed()?
+        } else {
+            del.succeed()?
+        };
         if step == "again" {
             a.attachment.del()?;
         }

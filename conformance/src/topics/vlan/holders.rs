@@ -11,9 +11,12 @@ use crate::runner::{Case, Test};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(p27_vlan_that_a_pod_has_is_refused_with_its_name, "code 105: attachment, link, and how to share; DEL frees it")
-        .needs(NEEDS)
-        .ours(),
+    test!(
+        p27_vlan_that_a_pod_has_is_refused_with_its_name,
+        "code 105: attachment, link, and how to share; DEL frees it"
+    )
+    .needs(NEEDS)
+    .ours(),
     test!(p27_vlan_that_the_node_has_is_refused_with_its_name, "code 105, the node's link untouched")
         .needs(NEEDS)
         .ours(),

@@ -128,7 +128,8 @@ fn made_by(case: &Case, plugins: &Path, extra: &Value) -> Result<(Value, Vec<Val
     let a = Added::new(&case, &node, "a", &merged(&conf(&case, json!({ "ipam": null })), extra.clone()))?;
     let mut result = a.result.clone();
     result["interfaces"][0].as_object_mut().context("an interface")?.remove("sandbox");
-    let said = [["-j", "-d", "link"], ["-j", "-4", "address"], ["-j", "-4", "route"]].map(|words| json_of(a.pod(), &words));
+    let said =
+        [["-j", "-d", "link"], ["-j", "-4", "address"], ["-j", "-4", "route"]].map(|words| json_of(a.pod(), &words));
     let mut said = said.into_iter().collect::<Result<Vec<_>>>()?;
     for link in said[0].as_array_mut().into_iter().flatten() {
         let link = link.as_object_mut().context("a link")?;
@@ -169,11 +170,8 @@ fn vlan_agrees_with_the_reference(case: &Case) -> Result<()> {
 fn vlan_demo_comes_to_its_end(case: &Case) -> Result<()> {
     let program = std::env::current_exe()?;
     let plugins = case.cni_path.to_string_lossy().into_owned();
-    let said = tool(
-        &case.node("n1")?,
-        &program.to_string_lossy(),
-        &["demo", "--cni-path", &plugins, "--inside", "vlan"],
-    )?;
+    let said =
+        tool(&case.node("n1")?, &program.to_string_lossy(), &["demo", "--cni-path", &plugins, "--inside", "vlan"])?;
     for word in ["VLAN 100", "VLAN 200", "0x8100", "✓", "✗", "as they were before"] {
         ensure!(said.contains(word), "no {word:?} in\n{said}");
     }

@@ -21,9 +21,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 fn vlan_master_is_the_default_routes_by_default(case: &Case) -> Result<()> {
-    for (address, to, via) in
-        [("192.0.2.1/24", "0.0.0.0/0", "192.0.2.9"), ("2001:db8::1/64", "::/0", "2001:db8::9")]
-    {
+    for (address, to, via) in [("192.0.2.1/24", "0.0.0.0/0", "192.0.2.9"), ("2001:db8::1/64", "::/0", "2001:db8::9")] {
         let [n1, n2] = nodes(case)?;
         // A link beside it, so that there is a choice.
         cable(&n1, "aside", &case.node("n3")?, "aside")?;

@@ -9,8 +9,14 @@ use crate::runner::{Attachment, Case, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(p27_vlan_shared_twenty_at_once, "20 ADDs at once, then 20 DELs: one device, and none").needs(SHARED).ours().limit(60),
-    test!(p27_vlan_shared_first_add_meets_last_del, "ADDs and DELs at once, over and over").needs(SHARED).ours().limit(60),
+    test!(p27_vlan_shared_twenty_at_once, "20 ADDs at once, then 20 DELs: one device, and none")
+        .needs(SHARED)
+        .ours()
+        .limit(60),
+    test!(p27_vlan_shared_first_add_meets_last_del, "ADDs and DELs at once, over and over")
+        .needs(SHARED)
+        .ours()
+        .limit(60),
     test!(p22_vlan_shared_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL and GC")
         .needs(SHARED)
         .ours()

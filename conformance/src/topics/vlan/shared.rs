@@ -22,15 +22,21 @@ pub(super) const TESTS: &[Test] = &[
         .needs(SHARED)
         .ours(),
     test!(vlan_shared_name_that_does_not_fit, "a parent of 14 bytes").needs(SHARED).ours(),
-    test!(vlan_shared_uses_the_nodes_own_device, "whatever it is called; it is not changed and stays").needs(SHARED).ours(),
+    test!(vlan_shared_uses_the_nodes_own_device, "whatever it is called; it is not changed and stays")
+        .needs(SHARED)
+        .ours(),
     test!(p27_vlan_shared_device_that_differs, "code 101 with the difference, nothing changed").needs(SHARED).ours(),
     test!(p27_vlan_shared_name_of_another_device, "code 101").needs(SHARED).ours(),
     test!(vlan_shared_device_that_is_down, "the node's own: code 11, left alone").needs(SHARED).ours(),
-    test!(vlan_shared_gives_the_node_no_part, "no address, no answer to ARP for the node's others").needs(SHARED).ours(),
+    test!(vlan_shared_gives_the_node_no_part, "no address, no answer to ARP for the node's others")
+        .needs(SHARED)
+        .ours(),
     test!(vlan_shared_qos_maps, "those of the device are every pod's").needs(SHARED).ours(),
     test!(p20_vlan_shared_add_that_fails_leaves_nothing, "as the first, and as the second user").needs(SHARED).ours(),
     test!(p22_vlan_shared_del_without_anything, "no netns, no pod; repeated").needs(SHARED).ours(),
-    test!(p24_vlan_shared_gc_removes_dead_users, "of this network only, and the device with the last").needs(SHARED).ours(),
+    test!(p24_vlan_shared_gc_removes_dead_users, "of this network only, and the device with the last")
+        .needs(SHARED)
+        .ours(),
 ];
 
 /// The users that a shared device has, by its altnames.
@@ -81,7 +87,8 @@ fn vlan_shared_networks_use_one_device(case: &Case) -> Result<()> {
     let [node, _far] = nodes(case)?;
     let a = Added::new(case, &node, "a", &shared(case, json!({})))?;
     let ipam = case.host_local(&["10.7.0.128/25"]);
-    let b = Added::new(case, &node, "b", &shared(case, json!({ "name": "other", "mtu": 1400, "ipam": ipam })))?.checked()?;
+    let b = Added::new(case, &node, "b", &shared(case, json!({ "name": "other", "mtu": 1400, "ipam": ipam })))?
+        .checked()?;
     let service = Added::new(case, &node, "c", &shared(case, json!({ "protocol": "802.1ad" })))?.checked()?;
     ensure!(users(&node, "uplink.100")?.len() == 2, "{:?}", node.link("uplink.100")?);
     // The MTU is each pod's own.

@@ -89,7 +89,8 @@ fn p28_vlan_802_1q_inside_802_1ad(case: &Case) -> Result<()> {
     let [n1, n2] = nodes(case)?;
     let outer = conf(case, json!({ "protocol": "802.1ad", "vlanId": 10 }));
     let ipam = case.host_local(&["10.8.0.0/24"]);
-    let inner = conf(case, json!({ "name": "inner", "master": "eth0", "linkInContainer": true, "vlanId": 20, "ipam": ipam }));
+    let inner =
+        conf(case, json!({ "name": "inner", "master": "eth0", "linkInContainer": true, "vlanId": 20, "ipam": ipam }));
     let stacked = |node: &Space, name: &str| -> Result<Added> {
         let pod = Added::new(case, node, name, &outer)?;
         let attachment = case.attachment(node, pod.pod(), &inner).ifname("net1");
