@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::conflist::{List, Member};
-use crate::lab::cable;
+use crate::lab::Lan;
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Feature, Test};
 use crate::test;
@@ -21,6 +21,9 @@ macro_rules! example {
 /// The network of the demo.
 pub(crate) const BRIDGE: &str = example!("bridge");
 
+/// The network of the demo of macvlan.
+pub(crate) const MACVLAN: &str = example!("macvlan");
+
 /// The network of the demo of `vlan`.
 pub(crate) const VLAN: &str = example!("vlan-device");
 
@@ -34,6 +37,9 @@ pub(super) const TESTS: &[Test] = &[
         .ours(),
     test!(example_kubernetes, "kubernetes.conflist: a node's pod network").needs(&[Feature::NftInet]).ours(),
     test!(example_layer2, "layer2.conflist: a bridge and no addresses").ours(),
+    test!(example_macvlan, "macvlan.conflist: pods on the node's network, which the node reaches too")
+        .needs(&[Feature::Macvlan])
+        .ours(),
     test!(example_static, "static.conflist: addresses that are written down").ours(),
     test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
     test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
@@ -77,6 +83,10 @@ fn example_layer2(case: &Case) -> Result<()> {
     run(case, example!("layer2"), Pods::Meet)
 }
 
+fn example_macvlan(case: &Case) -> Result<()> {
+    run(case, MACVLAN, Pods::Meet)
+}
+
 fn example_static(case: &Case) -> Result<()> {
     run(case, example!("static"), Pods::One)
 }
@@ -95,11 +105,8 @@ fn example_vlan_device(case: &Case) -> Result<()> {
 
 fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
-    let node = case.node("node")?;
-    let outside = case.node("outside")?;
-    if let Some(master) = list.first()["master"].as_str() {
-        cable(&node, master, &outside, "eth0")?;
-    }
+    let lan = Lan::new()?;
+    let node = lan.node.clone();
     let links = node.links()?;
     let names: &[&str] = if pods == Pods::One { &["web"] } else { &["web", "db"] };
     let spaces = names.iter().map(|name| case.pod(name)).collect::<Result<Vec<_>>>()?;
@@ -111,6 +118,9 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     }
     for (member, result) in members.iter().zip(&results) {
         list.check(member, result)?;
+        if list.first()["hostAccess"] == true {
+            reaches(member.pod, Lan::NODE[0].parse()?).context("the node")?;
+        }
         if has_gateway(&list) {
             for gateway in addresses(result, "gateway") {
                 reaches(member.pod, gateway).context("the gateway")?;

@@ -5,7 +5,7 @@
 
 use podwire_plugin::{
     Context, Error, Parent, Result, anyhow, code,
-    net::{self, Errno, IpVlan, IpVlanMode, Link, LinkSpec},
+    net::{self, Errno, IpVlan, IpVlanMode, Link, LinkSpec, read_sysctl},
 };
 
 use crate::config::Config;
@@ -13,6 +13,9 @@ use crate::config::Config;
 /// Makes the pod's link. Looking at the parent and changing it is one step.
 pub(crate) async fn create(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
     let (device, mtu) = (cx.conf.plugin.device(), parent.mtu(cx.conf.plugin.mtu)?);
+    if cx.conf.plugin.host_access && !cx.conf.plugin.is_routed() {
+        refuse_strict_sources(&parent.link.name)?;
+    }
     let _lock = cx.net(parent.in_pod)?.ns().lock().await?;
     refuse_other_modes(cx, parent, device).await?;
     let name = cx.env.ifname.clone();
@@ -41,38 +44,35 @@ pub(crate) async fn refuse_other_modes(cx: &Context<Config>, parent: &Parent, de
 
 /// The kernel's refusal with the reason, where it is known.
 async fn explain(cx: &Context<Config>, parent: &Parent, device: IpVlan, error: anyhow::Error) -> anyhow::Error {
-    let name = &parent.link.name;
-    let Some(refusal) = error.downcast_ref::<net::Error>() else { return error };
-    let (code, why) = match refusal.errno {
-        Some(Errno::EBUSY) => match in_the_way(cx, parent).await {
-            Ok(why) => (code::DIFFERENT, why),
-            Err(look) => return error.context(format!("{look:#}")),
-        },
-        Some(Errno::EINVAL) if parent.link.mac.is_none() || parent.link.name == "lo" => {
-            (code::INVALID_CONFIG, "it is no Ethernet link".to_owned())
-        }
+    match error.downcast_ref::<net::Error>().and_then(|refusal| refusal.errno) {
         // The kernel's own ENOTSUPP, which has no name outside of it.
-        Some(Errno::UnknownErrno | Errno::EOPNOTSUPP) if device.mode == IpVlanMode::L3s => {
-            (code::NO_KERNEL_FEATURE, "this kernel lacks mode l3s (CONFIG_IPVLAN_L3S)".to_owned())
-        }
-        _ => return error,
-    };
-    Error::new(code, format!("parent {name:?}: takes no ipvlan: {why}")).with_details(refusal.to_string()).into()
+        Some(Errno::UnknownErrno) if device.mode == IpVlanMode::L3s => Error::new(
+            code::NO_KERNEL_FEATURE,
+            format!("parent {:?}: this kernel lacks mode l3s (CONFIG_IPVLAN_L3S)", parent.link.name),
+        )
+        .with_details(error.to_string())
+        .into(),
+        _ => cx.explain_refusal(parent, error).await,
+    }
 }
 
-/// What has a parent already that takes no ipvlan beside it.
-async fn in_the_way(cx: &Context<Config>, parent: &Parent) -> Result<String> {
-    if let Some(index) = parent.link.master {
-        let master = cx.net(parent.in_pod)?.link_at(index).await?;
-        return Ok(master.map_or_else(
-            || "it is the port of another link".to_owned(),
-            |master| format!("it is a port of {} {:?}", master.kind, master.name),
-        ));
+/// The node's own device on the parent, through which it and the pods reach each other.
+pub(crate) async fn shim(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
+    let device = cx.conf.plugin.device();
+    cx.shim(parent, device.kind(), false, |link| IpVlan::of(link) == Some(device)).await
+}
+
+/// In mode l2 what a pod sends to the node comes in by the parent, while the way back is by the shim.
+fn refuse_strict_sources(parent: &str) -> Result<()> {
+    // The larger of the two counts (ip-sysctl.rst in the kernel's documentation); 1 is strict, 2 loose.
+    let mut effective = 0;
+    for link in ["all", parent] {
+        effective = effective.max(read_sysctl(&format!("ipv4/conf/{link}/rp_filter"))?.parse().unwrap_or(0));
     }
-    for kind in ["macvlan", "macvtap", "ipvtap"] {
-        if let Some(sibling) = cx.siblings(parent, kind).await?.first() {
-            return Ok(format!("it carries {sibling}"));
-        }
+    if effective != 1 {
+        return Ok(());
     }
-    Ok("another device has it, in a namespace that cannot be seen from here".to_owned())
+    Err(Error::new(code::DIFFERENT, format!("hostAccess: parent {parent:?} drops what pods send to the node"))
+        .with_details(format!("its rp_filter is 1, strict; net.ipv4.conf.{parent}.rp_filter=2 is what mode l2 takes"))
+        .into())
 }

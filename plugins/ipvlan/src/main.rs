@@ -12,9 +12,11 @@ mod config;
 mod device;
 mod verify;
 
+use std::collections::HashSet;
+
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Error, NetConf, PodSide, Result, code,
+    AddResult, Attach, Attached, Context, Error, Label, NetConf, PodSide, Result, code, delete_pod_link, join,
     net::{IpVlan, Link},
     run,
     spec::Env,
@@ -38,7 +40,8 @@ impl Attach for Plugin {
         let config = &cx.conf.plugin;
         let parent = cx.parent(config.master(), config.link_in_container).await?;
         let pod = device::create(cx, &parent).await?;
-        Ok(Attached { node: Vec::new(), pod })
+        let node = if cx.conf.plugin.host_access { vec![device::shim(cx, &parent).await?] } else { Vec::new() };
+        Ok(Attached { node, pod })
     }
 
     fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result<()> {
@@ -52,12 +55,30 @@ impl Attach for Plugin {
         Ok(())
     }
 
+    async fn addressed(cx: &mut Context<Config>, attached: &Attached, result: &AddResult) -> Result<()> {
+        match attached.node.first() {
+            Some(shim) => cx.open_to_node(shim, &attached.pod, result).await,
+            None => Ok(()),
+        }
+    }
+
     fn pod_side(_: &Config) -> PodSide {
         PodSide { announced_by_up: true, ..PodSide::default() }
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, _: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await
+    async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+        verify::verify(cx, link).await?;
+        if cx.conf.plugin.host_access { cx.verify_shim(link, made).await } else { Ok(()) }
+    }
+
+    async fn detach(cx: &Context<Config>) -> Result<()> {
+        // Whatever the configuration says: it may have changed since the ADD.
+        let (link, shim) = (delete_pod_link(cx).await, cx.leave_shim().await);
+        join([link, shim].into_iter().filter_map(Result::err).collect())
+    }
+
+    async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
+        cx.collect_shims(valid).await
     }
 
     async fn ready(cx: &Context<Config>) -> Result<()> {

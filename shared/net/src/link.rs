@@ -399,7 +399,7 @@ impl Net {
     }
 
     /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
-    /// link can be without a queue, but fails earlier where the kind is unknown.
+    /// link is without queues, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.

@@ -1,7 +1,7 @@
 //! Looking into other namespaces without entering them: by the numbers under which a namespace knows others (nsid in
 //! `ip-netns(8)`). The kernel keeps them, and forgets one with its namespace.
 
-use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
@@ -10,7 +10,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use crate::{
-    Link, Net, Netns, Result,
+    Error, Link, Net, Netns, Result,
     link::{links, without_statistics},
 };
 
@@ -18,16 +18,21 @@ use crate::{
 const NOT_ASSIGNED: i32 = -1;
 
 impl Net {
-    /// Gives a namespace a number here, unless it has one: from then on its links can be listed from here.
+    /// The number of a namespace here, which it is given if it has none: from then on its links can be listed from
+    /// here, and links made here can have a parent there.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn give_number(&self, other: &Netns) -> Result<()> {
-        let message = message(vec![fd(other), NsidAttribute::Id(NOT_ASSIGNED)]);
-        match self.request(|| other.name().to_owned(), "number", RouteNetlinkMessage::NewNsId(message), 0).await {
-            Err(error) if !error.is(Errno::EEXIST) => Err(error),
-            _ => Ok(()),
-        }
+    pub async fn give_number(&self, other: &Netns) -> Result<i32> {
+        let wanted = RouteNetlinkMessage::NewNsId(message(vec![fd(other), NsidAttribute::Id(NOT_ASSIGNED)]));
+        let new = match self.request(|| other.name().to_owned(), "number", wanted, NLM_F_ECHO).await {
+            Ok(answers) => numbers(answers).next(),
+            Err(error) if error.is(Errno::EEXIST) => None,
+            Err(error) => return Err(error),
+        };
+        // It had one, or the kernel does not echo.
+        let number = if new.is_some() { new } else { self.number_of(other).await? };
+        number.ok_or_else(|| Error::new(other.name(), "find the number of", Errno::ENOENT))
     }
 
     /// The number that a namespace has here, which may be this very one.

@@ -1,7 +1,7 @@
 //! The link that a pod's device sits on.
 
 use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
-use podwire_spec::{code, did_you_mean};
+use podwire_spec::{Mac, code, did_you_mean};
 
 use crate::{Context, Error, Result, Undo};
 
@@ -100,6 +100,49 @@ impl<C> Context<C> {
         }
     }
 }
+
+impl<C> Context<C> {
+    /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
+    /// about the parent as they are.
+    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
+        let refused = error
+            .downcast_ref::<podwire_net::Error>()
+            .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
+        let Some(refused) = refused else { return error };
+        let (why, what_to_do) = match self.in_the_way(parent).await {
+            Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent"),
+            Ok(_) if parent.link.mac.is_none_or(|mac| mac == Mac([0; 6])) => {
+                ("it is no Ethernet link".to_owned(), "name another parent")
+            }
+            Ok(_) => {
+                let unseen = "a device that cannot be seen from here has it, in a pod".to_owned();
+                (unseen, "remove that one, or name another parent")
+            }
+            Err(look) => return error.context(format!("{look:#}")),
+        };
+        let name = &parent.link.name;
+        Error::new(code::DIFFERENT, format!("parent {name:?}: takes no such device: {why}"))
+            .with_details(format!("{refused}; {what_to_do}"))
+            .into()
+    }
+
+    /// What sits on a parent, as far as it can be seen from there.
+    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if let Some(index) = parent.link.master
+            && let Some(master) = self.net(parent.in_pod)?.link_at(index).await?
+        {
+            found.push(format!("it is a port of {} {:?}", master.kind, master.name));
+        }
+        for kind in SITTING {
+            found.extend(self.siblings(parent, kind).await?.iter().map(|sibling| format!("{sibling} is on it")));
+        }
+        Ok(found)
+    }
+}
+
+/// The types of devices of which a parent takes one only.
+const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
     let links = net.links().await?;

@@ -34,7 +34,7 @@ impl<C> Context<C> {
     /// whether a link that is there is one as `kind` makes it; `has_mac` whether the type has MAC addresses of its own.
     ///
     /// # Errors
-    /// Code 101 where a link has the shim's name and is another; else of the kernel.
+    /// Code 101 where a link has the shim's name and is another, or the parent takes no such device.
     pub async fn shim(
         &mut self,
         parent: &Parent,
@@ -59,7 +59,10 @@ impl<C> Context<C> {
                 .with_details("that name is for the shim of its parent; rename or remove the link")
                 .into())
         };
-        let mut shim = self.share(&spec, accept).await?;
+        let mut shim = match self.share(&spec, accept).await {
+            Ok(shim) => shim,
+            Err(error) => return Err(self.explain_refusal(parent, error).await),
+        };
         if !shim.up {
             prepare(&name)?;
             self.host.change_link(shim.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
@@ -76,7 +79,8 @@ impl<C> Context<C> {
         let node = self.node_addresses(shim).await?;
         let served: Vec<_> = result.ips.iter().filter_map(|ip| Some((ip, source(ip.address, &node)?))).collect();
         if served.is_empty() {
-            let why = "the node has no address of the pod's IP version, neither on the parent nor for its default route";
+            let why =
+                "the node has no address of the pod's IP version, neither on the parent nor for its default route";
             return Err(Error::invalid("hostAccess", why).into());
         }
         let metric = metric(&self.label.user());
@@ -219,7 +223,8 @@ impl<C> Context<C> {
         let mut found = Vec::new();
         for ipv6 in [false, true] {
             let routes = self.host.routes(ipv6).await?.into_iter();
-            let is_theirs = |link: Option<u32>, route: &Route| link == Some(shim.index) && metrics.contains(&route.priority);
+            let is_theirs =
+                |link: Option<u32>, route: &Route| link == Some(shim.index) && metrics.contains(&route.priority);
             found.extend(routes.filter(|entry| is_theirs(entry.link, &entry.route)).map(|entry| entry.route));
         }
         Ok(found)
@@ -289,9 +294,11 @@ fn link_local(mac: Mac) -> Ipv6Addr {
 }
 
 /// Before the shim goes up: it answers ARP of those alone to whom a route leads by it, no router may configure the node
-/// by it, and its link-local address, the one that it asks for pods from, is usable at once.
+/// by it, and its link-local addresses are usable at once. It asks for pods from these: an ipvlan would not get the
+/// answer to another of the node's addresses, which goes to the parent.
 fn prepare(name: &str) -> podwire_net::Result<()> {
     write_sysctl(&format!("ipv4/conf/{name}/arp_filter"), "1")?;
+    write_sysctl(&format!("ipv4/conf/{name}/arp_announce"), "2")?;
     for key in ["accept_ra", "accept_dad"] {
         match write_sysctl(&format!("ipv6/conf/{name}/{key}"), "0") {
             Err(error) if !error.is(Errno::ENOENT) => return Err(error),

@@ -42,26 +42,6 @@ impl<C> Context<C> {
         }
         Ok(found)
     }
-
-    /// What has a parent already, as far as it can be seen from there: its master, or devices of these types on it.
-    ///
-    /// # Errors
-    /// Of the kernel.
-    pub async fn in_the_way(&self, parent: &Parent, kinds: &[&str]) -> Result<Option<String>> {
-        if let Some(index) = parent.link.master {
-            let master = self.net(parent.in_pod)?.link_at(index).await?;
-            return Ok(Some(master.map_or_else(
-                || "it is the port of another link".to_owned(),
-                |master| format!("it is a port of {} {:?}", master.kind, master.name),
-            )));
-        }
-        for kind in kinds {
-            if let Some(sibling) = self.siblings(parent, kind).await?.first() {
-                return Ok(Some(format!("it carries {sibling}")));
-            }
-        }
-        Ok(None)
-    }
 }
 
 impl fmt::Display for Sibling {

@@ -49,7 +49,9 @@ fn ipvlan_devices_have_their_parents_mac(case: &Case) -> Result<()> {
 
 /// The addresses of a link that begin so, once there is one.
 fn beginning(space: &Space, link: &str, start: &str) -> Result<Vec<IpAddr>> {
-    let fits = |address: &Address| address.ip.to_string().starts_with(start) && !address.tentative;
+    let index = space.link(link)?.index;
+    let fits =
+        |address: &Address| address.index == index && address.ip.to_string().starts_with(start) && !address.tentative;
     ensure!(space.await_address(Duration::from_secs(5), fits)?, "{:?}: no address {start}", space.name);
     Ok(space.addresses(link)?.into_iter().filter(fits).map(|address| address.ip).collect())
 }

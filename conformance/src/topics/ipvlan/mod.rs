@@ -1,5 +1,6 @@
 //! ipvlan: every mode and flag, proven by packets; what all devices of a parent share, and what they must not.
 
+mod access;
 mod identity;
 mod life;
 mod parents;
@@ -16,7 +17,8 @@ use crate::lab::{Space, cable};
 use crate::packets::{isolated, reaches};
 use crate::runner::{Attachment, Case, Test};
 
-pub(super) const TESTS: &[&[Test]] = &[reach::TESTS, routed::TESTS, identity::TESTS, parents::TESTS, life::TESTS];
+pub(super) const TESTS: &[&[Test]] =
+    &[reach::TESTS, routed::TESTS, identity::TESTS, parents::TESTS, life::TESTS, access::TESTS];
 
 /// The node's addresses on its parent link, `eth1`.
 const NODE: [&str; 2] = ["10.7.0.1", "fd07::1"];

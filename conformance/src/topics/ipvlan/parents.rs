@@ -131,7 +131,7 @@ fn ipvlan_names_why_a_parent_will_not_do(case: &Case) -> Result<()> {
     lan.plug_in(&lan.node, "eth2", "port3")?;
     lan.node.plug("br7", "eth2")?;
     for (master, code, words) in
-        [("eth2", 101, ["eth2", "br7"]), ("lo", 7, ["lo", "Ethernet"]), ("eth3", 7, ["eth3", "did you mean"])]
+        [("eth2", 101, ["eth2", "br7"]), ("lo", 101, ["lo", "Ethernet"]), ("eth3", 7, ["eth3", "did you mean"])]
     {
         let add = case.attachment(&lan.node, &pod, &conf(case, "l2")).with(json!({ "master": master })).call("ADD");
         case.unchanged(&[&lan.node, &pod], || add.fail(code))?.says(&words)?;

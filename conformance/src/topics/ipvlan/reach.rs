@@ -11,13 +11,16 @@ pub(super) const TESTS: &[Test] = &[
     test!(p28_ipvlan_l2_reaches_its_network, "pods, node and outside, as the reference does").needs(&[Feature::Ipvlan]),
     test!(p28_ipvlan_l2_with_every_flag, "bridge, private and vepa, at a switch without and with hairpin")
         .needs(&[Feature::Ipvlan])
-        .ours(),
+        .ours()
+        .limit(90),
     test!(p28_ipvlan_l3_with_every_flag, "bridge, private and vepa, without and with a router")
         .needs(&[Feature::Ipvlan])
-        .ours(),
+        .ours()
+        .limit(90),
     test!(p28_ipvlan_l3s_with_every_flag, "bridge, private and vepa, without and with a router")
         .needs(&[Feature::IpvlanL3s])
-        .ours(),
+        .ours()
+        .limit(90),
 ];
 
 /// A row of the matrix. Outside is reached in each of them.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Added, Lan, NEEDS, NODE, OTHER, PARENT, conf, parsed};
-use crate::lab::{Link, Space, cable, mac_bytes};
+use super::{Added, NEEDS, NODE, OTHER, PARENT, conf, parsed};
+use crate::lab::{Lan, Link, Space, cable, mac_bytes};
 use crate::packets::{Body, Capture, Frame, arp_request, inject, isolated, peer_seen_by_udp, reaches};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
@@ -24,7 +24,9 @@ pub(super) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .ours()
         .limit(60),
-    test!(macvlan_shim_of_two_networks, "GC of one leaves the other's; the last user takes it away").needs(NEEDS).ours(),
+    test!(macvlan_shim_of_two_networks, "GC of one leaves the other's; the last user takes it away")
+        .needs(NEEDS)
+        .ours(),
     test!(p20_macvlan_host_access_that_is_refused, "each request of ADD in turn, with and without a pod beside it")
         .needs(&[Feature::Macvlan, Feature::Strace])
         .ours()
@@ -61,13 +63,13 @@ fn p28_macvlan_host_access(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     case.unchanged(&[&lan.node], || {
         // Each is the first to speak in turn: nobody has learnt of the other before.
-        let a = lan.add(case, "a", &access(case, json!({})))?;
+        let a = Added::new(case, &lan.node, "a", &access(case, json!({})))?;
         for ip in a.ips()? {
             reaches(&lan.node, ip).context("from the node")?;
         }
-        let b = lan.add(case, "b", &access(case, json!({})))?;
+        let b = Added::new(case, &lan.node, "b", &access(case, json!({})))?;
         both_ways(&lan.node, &parsed(&NODE)?, &b)?;
-        let control = lan.add(case, "control", &conf(case, json!({})))?;
+        let control = Added::new(case, &lan.node, "control", &conf(case, json!({})))?;
         isolated(control.pod(), NODE[0].parse()?)?;
         isolated(&lan.node, control.ips()?[0])?;
         // Nothing else has changed: pods reach each other and the other node.
@@ -97,7 +99,7 @@ fn p28_macvlan_host_access_on_a_parent_without_addresses(case: &Case) -> Result<
         lan.node.address("eth0", &format!("{ip}/{prefix}"))?;
         lan.node.route(to, via.parse()?)?;
     }
-    let a = lan.add(case, "a", &access(case, json!({})))?;
+    let a = Added::new(case, &lan.node, "a", &access(case, json!({})))?;
     both_ways(&lan.node, &parsed(&elsewhere)?, &a)?;
     a.attachment.check(&a.result)
 }
@@ -120,7 +122,7 @@ fn p28_macvlan_host_access_with_strict_sysctls(case: &Case) -> Result<()> {
 
 fn p28_macvlan_host_access_after_the_parent_was_down(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let a = lan.add(case, "a", &access(case, json!({ "ipam": case.host_local(&["192.168.7.0/24"]) })))?;
+    let a = Added::new(case, &lan.node, "a", &access(case, json!({ "ipam": case.host_local(&["192.168.7.0/24"]) })))?;
     both_ways(&lan.node, &parsed(&NODE[..1])?, &a)?;
     lan.node.down(PARENT)?;
     lan.node.up(PARENT)?;
@@ -130,7 +132,7 @@ fn p28_macvlan_host_access_after_the_parent_was_down(case: &Case) -> Result<()> 
 
 fn macvlan_shim_answers_nobody_else(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let a = lan.add(case, "a", &access(case, json!({})))?;
+    let a = Added::new(case, &lan.node, "a", &access(case, json!({})))?;
     let [shim] = shims(&lan.node)?.try_into().map_err(|all| anyhow::anyhow!("{all:?}"))?;
     let parent = lan.node.link(PARENT)?.mac;
     ensure!(shim.mac != parent, "no MAC of its own");
@@ -198,8 +200,8 @@ fn macvlan_shim_of_two_networks(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let other = access(case, json!({ "name": "other", "ipam": case.host_local(&["192.168.8.0/24"]) }));
     case.unchanged(&[&lan.node], || {
-        let a = lan.add(case, "a", &access(case, json!({})))?;
-        let b = lan.add(case, "b", &other)?;
+        let a = Added::new(case, &lan.node, "a", &access(case, json!({})))?;
+        let b = Added::new(case, &lan.node, "b", &other)?;
         ensure!(shims(&lan.node)?.len() == 1, "{:?}", shims(&lan.node)?);
         // Its network is another than the parent's, and it reaches the node all the same.
         reaches(b.pod(), NODE[0].parse()?)?;
@@ -218,7 +220,10 @@ fn p20_macvlan_host_access_that_is_refused(case: &Case) -> Result<()> {
     for others in [&[][..], &["first"]] {
         let seen = every_refusal_of_add(case, |case| {
             let lan = Lan::new()?;
-            let others = others.iter().map(|name| lan.add(case, name, &access(case, json!({})))).collect::<Result<Vec<_>>>()?;
+            let others = others
+                .iter()
+                .map(|name| Added::new(case, &lan.node, name, &access(case, json!({}))))
+                .collect::<Result<Vec<_>>>()?;
             let attachment = case.attachment(&lan.node, &case.pod("a")?, &access(case, json!({})));
             Ok(Scene { attachment, _keeps: (lan, others) })
         })?;
@@ -231,18 +236,18 @@ fn p20_macvlan_host_access_that_is_refused(case: &Case) -> Result<()> {
 fn p23_macvlan_check_of_host_access(case: &Case) -> Result<()> {
     type Damage = (&'static str, fn(&Lan, &Space) -> Result<()>, &'static [&'static str]);
     let damages: [Damage; 4] = [
-        ("route", |lan, pod| lan.node.remove_route(&format!("{}/32", first_ip(pod)?)), &["route", "shim", "192.168.7."]),
+        (
+            "route",
+            |lan, pod| lan.node.remove_route(&format!("{}/32", first_ip(pod)?)),
+            &["route", "shim", "192.168.7."],
+        ),
         ("shim down", |lan, _| lan.node.down(&shims(&lan.node)?[0].name), &["shim", "up", "down"]),
         ("shim gone", |lan, _| lan.node.delete(&shims(&lan.node)?[0].name), &["shim", "none"]),
-        (
-            "pod's route",
-            |_, pod| pod.remove_route(&format!("{}/128", NODE[1])),
-            &["pod's route", NODE[1]],
-        ),
+        ("pod's route", |_, pod| pod.remove_route(&format!("{}/128", NODE[1])), &["pod's route", NODE[1]]),
     ];
     for (what, damage, words) in damages {
         let lan = Lan::new()?;
-        let a = lan.add(case, "a", &access(case, json!({})))?;
+        let a = Added::new(case, &lan.node, "a", &access(case, json!({})))?;
         a.attachment.check(&a.result).context(what)?;
         damage(&lan, a.pod()).context(what)?;
         a.attachment.check_call(&a.result).fail(102).context(what)?.says(words)?;

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Lan, NEEDS, PARENT, conf};
+use super::{Added, NEEDS, PARENT, conf};
 use crate::cni::tool;
-use crate::lab::{Space, cable, mac_bytes};
+use crate::lab::{Lan, Space, cable, mac_bytes};
 use crate::runner::{Case, Test, merged};
 use crate::test;
 
@@ -104,11 +104,11 @@ fn p23_macvlan_check_names_what_differs(case: &Case) -> Result<()> {
 
 fn p22_macvlan_del_again_and_without_a_pod(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let a = lan.add(case, "a", &conf(case, json!({})))?;
+    let a = Added::new(case, &lan.node, "a", &conf(case, json!({})))?;
     a.attachment.del()?;
     ensure!(a.pod().find("eth0")?.is_none() && case.lease_names("lan")?.is_empty(), "something is left");
     a.attachment.del().context("the second time")?;
-    let b = lan.add(case, "b", &conf(case, json!({})))?;
+    let b = Added::new(case, &lan.node, "b", &conf(case, json!({})))?;
     b.attachment.call("DEL").env("CNI_NETNS", "/run/netns/gone").succeed()?;
     ensure!(case.lease_names("lan")?.is_empty(), "leases left: {:?}", case.lease_names("lan")?);
     b.attachment.call("DEL").without("CNI_NETNS").succeed().map(drop)
@@ -118,7 +118,7 @@ fn p20_macvlan_that_fails_late_leaves_nothing(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let tiny = case.host_local(&["192.168.7.0/30"]);
     let full = conf(case, json!({ "name": "tiny", "ipam": tiny }));
-    let _first = lan.add(case, "first", &full)?;
+    let _first = Added::new(case, &lan.node, "first", &full)?;
     let mut ipam = case.host_local(&["192.168.7.0/24", "fd07::/64"]);
     ipam["routes"] = json!([{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }]);
     let unreachable = conf(case, json!({ "ipam": ipam }));
@@ -153,12 +153,12 @@ fn p24_macvlan_gc_releases_what_vanished(case: &Case) -> Result<()> {
         let conf = merged(&conf, json!({ "cni.dev/valid-attachments": valid }));
         case.call(&lan.node, "macvlan", "GC").conf(&conf).succeed()
     };
-    let gone = lan.add(case, "a", &conf)?;
+    let gone = Added::new(case, &lan.node, "a", &conf)?;
     gone.pod().delete("eth0")?;
     collect(&json!([{ "containerID": gone.attachment.container, "ifname": "eth0" }]))?;
     ensure!(!case.lease_names("lan")?.is_empty(), "a valid attachment lost its lease");
     // Another network's is none of its business.
-    let other = lan.add(case, "b", &merged(&conf, json!({ "name": "other" })))?;
+    let other = Added::new(case, &lan.node, "b", &merged(&conf, json!({ "name": "other" })))?;
     collect(&json!([]))?;
     ensure!(case.lease_names("lan")?.is_empty(), "leases left: {:?}", case.lease_names("lan")?);
     other.attachment.check(&other.result)
@@ -168,7 +168,8 @@ fn p25_macvlan_status(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let conf = |extra| merged(&conf(case, json!({ "cniVersion": "1.1.0" })), extra);
     let status = |conf: &Value| case.call(&lan.node, "macvlan", "STATUS").conf(conf);
-    for extra in [json!({}), json!({ "master": "in-the-pod", "linkInContainer": true }), json!({ "hostAccess": true })] {
+    for extra in [json!({}), json!({ "master": "in-the-pod", "linkInContainer": true }), json!({ "hostAccess": true })]
+    {
         case.unchanged(&[&lan.node], || status(&conf(extra)).succeed())?;
     }
     status(&conf(json!({ "master": "eht1" }))).fail(50)?.says(&["eht1", PARENT])?;

@@ -10,11 +10,10 @@ mod source;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use rtnetlink::LinkBridgePort;
 use serde_json::{Value, json};
 
 use crate::cni::tool;
-use crate::lab::{Space, cable};
+use crate::lab::{Lan, Space};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 
 pub(super) const TESTS: &[&[Test]] =
@@ -23,52 +22,9 @@ pub(super) const TESTS: &[&[Test]] =
 /// What every test here needs.
 const NEEDS: &[Feature] = &[Feature::Macvlan];
 
-/// The parent on the node.
-const PARENT: &str = "eth1";
-
-/// Two nodes on a switch, on `192.168.7.0/24` and `fd07::/64`.
-struct Lan {
-    switch: Space,
-    /// Where the pods are; `.1` on the link `eth1`.
-    node: Space,
-    /// The other one; `.200` on the link `eth0`.
-    other: Space,
-}
-
-const NODE: [&str; 2] = ["192.168.7.1", "fd07::1"];
-const OTHER: [&str; 2] = ["192.168.7.200", "fd07::200"];
-
-impl Lan {
-    fn new() -> Result<Self> {
-        let lan = Self { switch: Space::switch("switch")?, node: Space::node("node")?, other: Space::node("other")? };
-        lan.connect(&lan.node, PARENT, &NODE)?;
-        lan.connect(&lan.other, "eth0", &OTHER)?;
-        Ok(lan)
-    }
-
-    /// Plugs a link of `space` into the switch, into a port named as `space` is.
-    fn connect(&self, space: &Space, link: &str, ips: &[&str]) -> Result<()> {
-        cable(space, link, &self.switch, &space.name)?;
-        self.switch.plug("sw0", &space.name)?;
-        for ip in ips {
-            space.address(link, &format!("{ip}/{}", if ip.contains(':') { 64 } else { 24 }))?;
-        }
-        Ok(())
-    }
-
-    /// Has the switch send frames back to the node where they came from, or not.
-    fn hairpin(&self, on: bool) -> Result<()> {
-        let port = self.switch.link("node")?.index;
-        self.switch.set_port("node", LinkBridgePort::new(port).hairpin(on).build())
-    }
-
-    /// Makes the pod `name` and adds it to the network.
-    fn add(&self, case: &Case, name: &str, conf: &Value) -> Result<Added> {
-        let attachment = case.attachment(&self.node, &case.pod(name)?, conf);
-        let result = attachment.add().with_context(|| format!("pod {name:?}"))?;
-        Ok(Added { attachment, result })
-    }
-}
+const PARENT: &str = Lan::PARENT;
+const NODE: [&str; 2] = Lan::NODE;
+const OTHER: [&str; 2] = Lan::OTHER;
 
 /// A network named `lan` on the parent, with `extra` laid over it, at version 1.0.0, the newest that the reference
 /// knows.
@@ -90,6 +46,13 @@ struct Added {
 }
 
 impl Added {
+    /// Makes the pod `name` and adds it to the network.
+    fn new(case: &Case, node: &Space, name: &str, conf: &Value) -> Result<Self> {
+        let attachment = case.attachment(node, &case.pod(name)?, conf);
+        let result = attachment.add().with_context(|| format!("pod {name:?}"))?;
+        Ok(Self { attachment, result })
+    }
+
     fn pod(&self) -> &Space {
         &self.attachment.pod
     }

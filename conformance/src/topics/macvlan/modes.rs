@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Lan, NEEDS, NODE, OTHER, conf, parsed};
-use crate::lab::Space;
+use super::{Added, NEEDS, NODE, OTHER, conf, parsed};
+use crate::lab::{Lan, Space};
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Test};
 use crate::test;
@@ -68,10 +68,12 @@ fn prove(case: &Case, row: &Row) -> Result<()> {
     let lan = Lan::new()?;
     lan.hairpin(row.hairpin)?;
     let conf = conf(case, json!({ "mode": row.mode }));
-    let (a, b) = (lan.add(case, "a", &conf)?, lan.add(case, "b", &conf)?);
-    for (whom, ips, is_reached) in
-        [("another node", parsed(&OTHER)?, true), ("the other pod", b.ips()?, row.pod), ("its node", parsed(&NODE)?, row.node)]
-    {
+    let (a, b) = (Added::new(case, &lan.node, "a", &conf)?, Added::new(case, &lan.node, "b", &conf)?);
+    for (whom, ips, is_reached) in [
+        ("another node", parsed(&OTHER)?, true),
+        ("the other pod", b.ips()?, row.pod),
+        ("its node", parsed(&NODE)?, row.node),
+    ] {
         each(a.pod(), &ips, is_reached).with_context(|| whom.to_owned())?;
     }
     // And back: what another node sends gets to the pod.

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Lan, NEEDS, NODE, OTHER, PARENT, conf, details};
-use crate::lab::{Space, cable};
+use super::{Added, NEEDS, NODE, OTHER, PARENT, conf, details};
+use crate::lab::{Lan, Space, cable};
 use crate::packets::reaches;
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
@@ -30,7 +30,7 @@ fn macvlan_mtu(case: &Case) -> Result<()> {
     for (name, extra, expected) in
         [("a", json!({}), 1400), ("b", json!({ "mtu": 1300 }), 1300), ("c", json!({ "mtu": 0 }), 1400)]
     {
-        let pod = lan.add(case, name, &conf(case, extra))?;
+        let pod = Added::new(case, &lan.node, name, &conf(case, extra))?;
         let found = pod.pod().link("eth0")?.mtu;
         ensure!(found == expected, "pod {name:?} has {found}, expected {expected}");
         pod.attachment.check(&pod.result)?;
@@ -65,7 +65,10 @@ fn p09_macvlan_mac(case: &Case) -> Result<()> {
         }
         let result = attachment.add()?;
         let found = pod.link("eth0")?.mac;
-        ensure!(found == *expected && result["interfaces"][0]["mac"] == found, "{found}, expected {expected}: {result}");
+        ensure!(
+            found == *expected && result["interfaces"][0]["mac"] == found,
+            "{found}, expected {expected}: {result}"
+        );
         attachment.check(&result)?;
     }
     Ok(())
@@ -74,7 +77,7 @@ fn p09_macvlan_mac(case: &Case) -> Result<()> {
 fn macvlan_bcqueuelen(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     for (name, extra, expected) in [("a", json!({}), 1000), ("b", json!({ "bcqueuelen": 2000 }), 2000)] {
-        let pod = lan.add(case, name, &conf(case, extra))?;
+        let pod = Added::new(case, &lan.node, name, &conf(case, extra))?;
         let options = details(pod.pod(), "eth0")?["linkinfo"]["info_data"].clone();
         ensure!(options["bcqueuelen"] == expected, "{options}");
         pod.attachment.check(&pod.result)?;

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Lan, NEEDS, NODE, OTHER, PARENT, conf, parsed};
+use super::{Added, NEEDS, NODE, OTHER, PARENT, conf, parsed};
 use crate::cni::tool;
+use crate::lab::Lan;
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Feature, Test};
 use crate::test;
@@ -23,7 +24,7 @@ pub(super) const TESTS: &[Test] = &[
 
 fn p28_macvlan_passthru_mode(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let a = lan.add(case, "a", &conf(case, json!({ "mode": "passthru" })))?;
+    let a = Added::new(case, &lan.node, "a", &conf(case, json!({ "mode": "passthru" })))?;
     ensure!(a.mac()? == lan.node.link(PARENT)?.mac, "not the parent's MAC address: {}", a.mac()?);
     a.attachment.check(&a.result)?;
     for ip in parsed(&OTHER)? {
@@ -38,12 +39,16 @@ fn p28_macvlan_passthru_mode(case: &Case) -> Result<()> {
 fn p28_macvlan_passthru_survives_a_change_of_mac(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let before = lan.node.link(PARENT)?.mac;
-    let a = lan.add(case, "a", &conf(case, json!({ "mode": "passthru" })))?;
+    let a = Added::new(case, &lan.node, "a", &conf(case, json!({ "mode": "passthru" })))?;
     for ip in a.ips()? {
         reaches(&lan.other, ip)?;
     }
     a.pod().change("eth0", |link| link.address(vec![2, 0, 0, 0, 0, 0x55]))?;
-    ensure!(lan.node.link(PARENT)?.mac == "02:00:00:00:00:55", "the parent did not follow: {:?}", lan.node.link(PARENT)?);
+    ensure!(
+        lan.node.link(PARENT)?.mac == "02:00:00:00:00:55",
+        "the parent did not follow: {:?}",
+        lan.node.link(PARENT)?
+    );
     for ip in a.ips()? {
         reaches(&lan.other, ip).context("after the change")?;
     }
@@ -70,7 +75,7 @@ fn macvlan_passthru_with_a_mac(case: &Case) -> Result<()> {
 fn macvlan_passthru_is_for_one_pod(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let conf = conf(case, json!({ "mode": "passthru" }));
-    let a = lan.add(case, "a", &conf)?;
+    let a = Added::new(case, &lan.node, "a", &conf)?;
     for extra in [json!({}), json!({ "mode": "bridge" })] {
         let pod = case.pod("b")?;
         let second = case.attachment(&lan.node, &pod, &conf).with(extra);
@@ -79,12 +84,12 @@ fn macvlan_passthru_is_for_one_pod(case: &Case) -> Result<()> {
     }
     reaches(a.pod(), OTHER[0].parse()?)?;
     a.attachment.del()?;
-    lan.add(case, "b", &conf).context("after the first has gone")?.attachment.del()
+    Added::new(case, &lan.node, "b", &conf).context("after the first has gone")?.attachment.del()
 }
 
 fn macvlan_passthru_after_other_modes(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    let first = lan.add(case, "a", &conf(case, json!({})))?;
+    let first = Added::new(case, &lan.node, "a", &conf(case, json!({})))?;
     let pod = case.pod("b")?;
     let second = case.attachment(&lan.node, &pod, &conf(case, json!({ "mode": "passthru" })));
     let failure = case.unchanged(&[&lan.node, &pod], || second.call("ADD").fail(101))?;

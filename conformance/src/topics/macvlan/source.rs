@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Added, Lan, NEEDS, OTHER, conf, details, parsed};
-use crate::lab::{Space, mac_bytes};
+use super::{Added, NEEDS, OTHER, conf, details, parsed};
+use crate::lab::{Lan, Space, mac_bytes};
 use crate::packets::{Capture, Frame, echo_request, inject, isolated, reaches};
 use crate::runner::{Case, Test};
 use crate::test;
@@ -30,7 +30,7 @@ fn p28_macvlan_source_mode_takes_from_one_and_not_from_another(case: &Case) -> R
     let lan = Lan::new()?;
     let stranger = case.node("stranger")?;
     lan.connect(&stranger, "eth0", &STRANGER)?;
-    let a = lan.add(case, "a", &source(case, &[&lan.other.link("eth0")?.mac]))?;
+    let a = Added::new(case, &lan.node, "a", &source(case, &[&lan.other.link("eth0")?.mac]))?;
     a.attachment.check(&a.result)?;
     for ip in parsed(&OTHER)? {
         reaches(a.pod(), ip)?;
@@ -47,8 +47,8 @@ fn p28_macvlan_source_mode_gives_a_frame_to_two(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     let sender = lan.other.link("eth0")?.mac;
     let both = source(case, &[&sender, "02:00:00:00:00:77"]);
-    let (a, b) = (lan.add(case, "a", &both)?, lan.add(case, "b", &both)?);
-    let neither = lan.add(case, "c", &source(case, &["02:00:00:00:00:77"]))?;
+    let (a, b) = (Added::new(case, &lan.node, "a", &both)?, Added::new(case, &lan.node, "b", &both)?);
+    let neither = Added::new(case, &lan.node, "c", &source(case, &["02:00:00:00:00:77"]))?;
     let captures = [&a, &b, &neither].map(|pod| Capture::on(pod.pod(), "eth0"));
     let [mut at_a, mut at_b, mut at_c] = captures;
     let from: IpAddr = OTHER[0].parse()?;
@@ -71,7 +71,7 @@ fn set_sources(pod: &Space, how: &str, mac: &str) -> Result<()> {
 fn p23_macvlan_check_compares_the_source_macs(case: &Case) -> Result<()> {
     let (kept, other) = ("02:00:00:00:00:77", "02:00:00:00:00:78");
     let lan = Lan::new()?;
-    let Added { attachment, result } = lan.add(case, "a", &source(case, &[kept]))?;
+    let Added { attachment, result } = Added::new(case, &lan.node, "a", &source(case, &[kept]))?;
     let listed = details(&attachment.pod, "eth0")?["linkinfo"]["info_data"].clone();
     ensure!(listed.to_string().contains(kept), "{listed}");
     attachment.check(&result)?;
