@@ -3,9 +3,12 @@
 
 mod bridge;
 mod drawing;
+mod ipvlan;
 mod macvlan;
+mod parent;
 mod screen;
 mod vlan;
+mod vxlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -43,9 +46,15 @@ const DEMOS: &[Demo] = &[
     Demo {
         plugin: "macvlan",
         title: "two pods with MAC addresses of their own on a link of the node",
-        run: macvlan::run,
+        run: |stage| parent::run(stage, &macvlan::SHOW),
+    },
+    Demo {
+        plugin: "ipvlan",
+        title: "two pods under the MAC address of a link of the node",
+        run: |stage| parent::run(stage, &ipvlan::SHOW),
     },
     Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
+    Demo { plugin: "vxlan", title: "pods of three nodes on one Ethernet", run: vxlan::run },
 ];
 
 /// What a demonstration works with.

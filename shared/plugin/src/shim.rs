@@ -66,7 +66,7 @@ impl<C> Context<C> {
         if !shim.up {
             prepare(&name)?;
             // With its label once more, which an ADD that was killed may not have come to.
-            let change = LinkChange { up: Some(true), alias: Some(&label), ..LinkChange::default() };
+            let change = LinkChange { up: Some(true), alias: Some(&label), group: Some(0), ..LinkChange::default() };
             self.host.change_link(shim.index, &change).await?;
             shim.up = true;
         }
