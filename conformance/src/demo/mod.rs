@@ -8,6 +8,7 @@ mod macvlan;
 mod parent;
 mod screen;
 mod vlan;
+mod vxlan;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,7 @@ const DEMOS: &[Demo] = &[
         run: |stage| parent::run(stage, &ipvlan::SHOW),
     },
     Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
+    Demo { plugin: "vxlan", title: "pods of three nodes on one Ethernet", run: vxlan::run },
 ];
 
 /// What a demonstration works with.

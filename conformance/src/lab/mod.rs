@@ -299,6 +299,20 @@ pub fn cable(a: &Space, a_name: &str, b: &Space, b_name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A switch, and nodes that each have an `eth0` plugged into it.
+pub fn on_a_switch(names: &[&str]) -> Result<(Space, Vec<Space>)> {
+    let switch = Space::switch("switch")?;
+    let plugged = |name: &&str| {
+        let node = Space::node(name)?;
+        let port = format!("to-{name}");
+        cable(&node, "eth0", &switch, &port)?;
+        switch.plug("sw0", &port)?;
+        Ok(node)
+    };
+    let nodes = names.iter().map(plugged).collect::<Result<_>>()?;
+    Ok((switch, nodes))
+}
+
 fn split(cidr: &str) -> Result<(IpAddr, u8)> {
     let parts = cidr.split_once('/').and_then(|(ip, prefix)| Some((ip.parse().ok()?, prefix.parse().ok()?)));
     parts.ok_or_else(|| anyhow!("{cidr:?}: not ADDRESS/PREFIX"))

@@ -12,6 +12,7 @@ mod output;
 mod scale;
 mod static_;
 mod vlan;
+mod vxlan;
 
 use crate::runner::{Test, Topic};
 
@@ -23,6 +24,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
     Topic { name: "macvlan", tests: macvlan::TESTS },
+    Topic { name: "vxlan", tests: vxlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },

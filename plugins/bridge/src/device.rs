@@ -3,7 +3,7 @@
 use podwire_plugin::{
     Attached, BridgeSpec, Context, Error, Result, Undo, code,
     net::{Errno, Link, LinkChange, PortChange, nft},
-    random_mac, serves_nobody,
+    random_mac,
 };
 
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub(crate) async fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
     let _lock = cx.host.ns().lock().await?;
     let Some(bridge) = existing(cx).await? else { return Ok(()) };
-    if !serves_nobody(&cx.host, bridge.index).await? {
+    if !cx.is_idle(bridge.index).await? {
         return Ok(());
     }
     for port in cx.host.ports(bridge.index).await?.iter().filter(|port| cx.is_of_network(port)) {
@@ -109,6 +109,7 @@ async fn set_up_port(cx: &Context<Config>, port: &Link) -> Result<()> {
         let change = PortChange {
             hairpin: config.hairpin_mode.then_some(true),
             isolated: config.port_isolation.then_some(true),
+            ..PortChange::default()
         };
         cx.host.change_port(port.index, change).await?;
     }

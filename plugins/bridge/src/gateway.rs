@@ -60,7 +60,9 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
             }
         }
         match cx.host.add_address(link.index, gateway, false).await {
-            Ok(()) => cx.undo_at_last_by(Undo::SharedAddress(link.index, gateway)),
+            Ok(()) => {
+                cx.undo_at_last_by(Undo::SharedAddress { link: link.index, bridge: bridge.index, address: gateway })
+            }
             // Another call was first.
             Err(error) if error.is(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
@@ -143,7 +145,9 @@ async fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: 
         ..LinkSpec::new(name, Some(Kind::Veth(Box::new(LinkSpec::new(port, None)))))
     };
     let link = cx.host.create_link(&spec).await?;
-    cx.undo_at_last_by(Undo::SharedService { link: link.index, bridge: bridge.index });
+    if let Some(port) = link.peer {
+        cx.undo_at_last_by(Undo::SharedPort(port));
+    }
     Ok(link)
 }
 

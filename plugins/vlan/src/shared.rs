@@ -164,8 +164,9 @@ mod tests {
 
     #[test]
     fn another_device_is_refused_with_what_differs() {
-        let parent = Parent { link: Link { index: 7, name: "eth1".to_owned(), ..Link::default() }, in_pod: false };
-        let bridge = Link { name: "eth1.100".to_owned(), kind: "bridge".to_owned(), ..Link::default() };
+        let parent = Parent { link: Link::known(7, "eth1", None), in_pod: false };
+        let mut bridge = Link::known(8, "eth1.100", None);
+        "bridge".clone_into(&mut bridge.kind);
         let error = accept(&bridge, &parent, &VlanDevice::new(100, VlanProtocol::Q)).unwrap_err().to_string();
         assert!(error.contains("not VLAN 100 of \"eth1\"") && error.contains("\"bridge\""), "{error}");
     }

@@ -48,6 +48,22 @@ impl Net {
             .collect())
     }
 
+    /// Every address of the namespace, with the index of its link.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn all_addresses(&self) -> Result<Vec<(u32, Address)>> {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.request(|| "addresses".to_owned(), "list", message, NLM_F_DUMP).await?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, address(&message)?)),
+                _ => None,
+            })
+            .collect())
+    }
+
     /// Adds an address; an IPv6 one is usable at once unless `dad` asks for duplicate-address detection (RFC 4862).
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub struct PortChange {
     pub hairpin: Option<bool>,
     /// It talks only to ports that are not isolated.
     pub isolated: Option<bool>,
+    /// The bridge answers ARP and neighbour discovery for it where it can, and then does not pass them on to it.
+    pub neigh_suppress: Option<bool>,
 }
 
 /// VLANs of a port, or of the bridge itself: one id or a range of them.
@@ -66,7 +68,11 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn change_port(&self, index: u32, change: PortChange) -> Result<()> {
-        let options = [change.hairpin.map(InfoBridgePort::HairpinMode), change.isolated.map(InfoBridgePort::Isolated)];
+        let options = [
+            change.hairpin.map(InfoBridgePort::HairpinMode),
+            change.isolated.map(InfoBridgePort::Isolated),
+            change.neigh_suppress.map(InfoBridgePort::NeighSupress),
+        ];
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::LinkInfo(vec![

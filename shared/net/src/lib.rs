@@ -11,6 +11,8 @@
 mod address;
 mod bridge;
 mod error;
+mod ethtool;
+mod fdb;
 mod ipvlan;
 mod link;
 mod macvlan;
@@ -22,10 +24,13 @@ mod number;
 mod route;
 mod sysctl;
 mod vlan;
+mod vxlan;
 
 pub use address::Address;
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
+pub use ethtool::{set_tx_checksum, tx_checksum};
+pub use fdb::{FLOOD, Fdb, FdbFound};
 pub use ipvlan::{Flag as IpVlanFlag, IpVlan, Mode as IpVlanMode};
 pub use link::{Device, Kind, Link, LinkChange, LinkSpec, Port};
 pub use macvlan::{MacVlan, Mode as MacVlanMode};
@@ -36,3 +41,4 @@ pub use note::is_of_this_build;
 pub use route::RouteEntry;
 pub use sysctl::{read as read_sysctl, write as write_sysctl};
 pub use vlan::{VlanDevice, VlanProtocol};
+pub use vxlan::{Df, FromPacket, Vxlan};

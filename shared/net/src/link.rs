@@ -44,6 +44,8 @@ pub struct Link {
     pub peer_ns: Option<i32>,
     /// `ifalias`.
     pub alias: String,
+    /// Its group, 0 for none.
+    pub(crate) group: u32,
     /// Its other names.
     pub altnames: Vec<String>,
     /// For a bridge: whether it filters VLANs.
@@ -63,6 +65,8 @@ pub struct Port {
     pub hairpin: bool,
     /// It talks only to ports that are not isolated.
     pub isolated: bool,
+    /// The bridge answers ARP and neighbour discovery for it.
+    pub neigh_suppress: bool,
 }
 
 /// What kind of link to make.
@@ -127,6 +131,7 @@ impl<'a> LinkSpec<'a> {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.master.map(LinkAttribute::Controller));
         attributes.extend(self.parent.map(LinkAttribute::Link));
+        attributes.extend(self.alias.map(|alias| LinkAttribute::Group(mark(alias))));
         attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
         if matches!(self.kind, None | Some(Kind::Veth(_))) {
             // Left alone, the kernel makes a veth end with a queue for each processor and then takes all but one out of
@@ -169,6 +174,8 @@ pub struct LinkChange<'a> {
     pub name: Option<&'a str>,
     /// Set the alias.
     pub alias: Option<&'a str>,
+    /// Set the group; 0 for none.
+    pub group: Option<u32>,
     /// Switch promiscuous mode.
     pub promisc: Option<bool>,
     /// Send gratuitous ARP whenever the link goes up or gets a MAC address (sysctl `arp_notify`).
@@ -192,7 +199,8 @@ impl Net {
             let link = self.link(spec.name).await?;
             link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
-        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
+        // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one; the
+        // first has a group instead, so that a link whose maker was killed between the two is known.
         if let Some(alias) = spec.alias {
             if let Err(error) = self.label(&link, alias).await {
                 self.delete_link_at(link.index).await?;
@@ -245,8 +253,13 @@ impl Net {
         Ok(here.iter().chain(&there).map(|link| link.index).max().unwrap_or_default() + 1)
     }
 
-    async fn label(&self, link: &Link, alias: &str) -> Result<()> {
-        self.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() }).await
+    /// Gives a link its alias, as [`Self::create_link`] does.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn label(&self, link: &Link, alias: &str) -> Result<()> {
+        let change = LinkChange { alias: Some(alias), group: Some(0), ..LinkChange::default() };
+        self.change_link(link.index, &change).await
     }
 
     /// The link with this name or altname.
@@ -331,6 +344,7 @@ impl Net {
         attributes.extend(change.master.map(LinkAttribute::Controller));
         attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
         attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        attributes.extend(change.group.map(LinkAttribute::Group));
         if change.arp_notify {
             let mut conf = InetDevConf::default();
             conf.arp_notify = 1;
@@ -346,12 +360,21 @@ impl Net {
     /// # Errors
     /// EEXIST where the name is taken in the namespace.
     pub async fn add_altname(&self, index: u32, name: &str) -> Result<()> {
+        self.add_altnames(index, &[name.to_owned()]).await
+    }
+
+    /// Gives a link other names, in one message.
+    ///
+    /// # Errors
+    /// EEXIST where one is taken in the namespace; EINVAL where they all together pass 64 KiB.
+    pub async fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        message.attributes.push(LinkAttribute::PropList(names.iter().cloned().map(Prop::AltIfName).collect()));
         let message = RouteNetlinkMessage::NewLinkProp(message);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(|| format!("altname {name:?}"), "add", message, flags).await.map(drop)
+        let object = || format!("altname \"{}\"", names.join("\", \""));
+        self.request(object, "add", message, flags).await.map(drop)
     }
 
     /// Takes an altname from a link. One that is not there is no error: `false`.
@@ -419,6 +442,13 @@ impl Net {
     }
 }
 
+/// The group of a link that is yet to get this alias.
+fn mark(alias: &str) -> u32 {
+    let [low @ .., _, _, _, _] = podwire_spec::hash(alias.as_bytes()).to_le_bytes();
+    // Not 0, which is every link's, and below the largest that tools write as a number with a sign.
+    u32::from_le_bytes(low) & 0x7fff_ffff | 1
+}
+
 pub(crate) fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
@@ -447,6 +477,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::LinkNetNsId(number) => link.peer_ns = Some(number),
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
                 LinkAttribute::PropList(props) => {
                     link.altnames.extend(props.into_iter().filter_map(|prop| match prop {
@@ -468,6 +499,11 @@ impl Link {
         Self { index, name: name.to_owned(), mac, ..Self::default() }
     }
 
+    /// Whether it was made with this alias, even if whoever made it was killed before the link had it.
+    pub fn is_labelled(&self, alias: &str) -> bool {
+        self.alias == alias || (self.alias.is_empty() && self.group == mark(alias))
+    }
+
     fn take(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = kind.to_string(),
@@ -482,6 +518,7 @@ impl Link {
                     ),
                     hairpin: options.contains(&InfoBridgePort::HairpinMode(true)),
                     isolated: options.contains(&InfoBridgePort::Isolated(true)),
+                    neigh_suppress: options.contains(&InfoBridgePort::NeighSupress(true)),
                 });
             }
             _ => {}

@@ -10,6 +10,7 @@ use netlink_packet_route::{
         RouteType,
     },
 };
+use nix::errno::Errno;
 use podwire_spec::{Cidr, Route};
 
 use crate::{Net, Result};
@@ -76,6 +77,30 @@ impl Net {
                 _ => None,
             })
             .collect())
+    }
+}
+
+impl Net {
+    /// The index of the link that packets to an address leave by; `None` where no route leads there.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub async fn way_to(&self, ip: IpAddr) -> Result<Option<u32>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(ip.into()));
+        let message = RouteNetlinkMessage::GetRoute(message);
+        match self.request(|| format!("route to \"{ip}\""), "look up", message, 0).await {
+            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) => entry(message)?.link,
+                _ => None,
+            })),
+            Err(error) if error.is_absent() || error.is(Errno::ENETUNREACH) || error.is(Errno::EHOSTUNREACH) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

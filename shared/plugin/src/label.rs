@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use podwire_spec::hash;
+
 /// `podwire:NETWORK:CONTAINERID:IFNAME`, as it stands in a link's alias and in the comment of an nftables element.
 /// None of the parts can hold a colon. A thing that belongs to the network as a whole has the last two empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,11 +73,6 @@ fn shortened(text: &str, max: usize) -> String {
     }
     // Both alphabets are ASCII, so any cut is between characters.
     format!("{}.{:016x}", &text[..max.saturating_sub(17)], hash(text.as_bytes()))
-}
-
-/// FNV-1a: names must come out the same in every build and on every machine, which no hasher of std promises.
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The name of the node's end of an attachment's veth pair: `veth` and 11 digits, always the same, so that it can be

@@ -39,8 +39,7 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 7 where there is no such link.
     pub async fn parent(&self, master: Option<&str>, in_pod: bool) -> Result<Parent> {
-        let net = self.net(in_pod)?;
-        let place = if in_pod { "the pod" } else { "the node's namespace" };
+        let place = place(in_pod);
         let previous = || {
             let sandbox = if in_pod { self.env.netns.as_str() } else { "" };
             let interfaces = &self.conf.prev_result.as_ref()?.interfaces;
@@ -50,11 +49,8 @@ impl<C> Context<C> {
             Some(interface.name.as_str())
         };
         let found = match master.filter(|name| !name.is_empty()).or_else(previous) {
-            Some(name) => match net.link(name).await? {
-                Some(link) => link,
-                None => return Err(not_found(net, name, place).await?.into()),
-            },
-            None => default_link(net).await?.ok_or_else(|| {
+            Some(name) => self.named_link("master", name, in_pod).await?,
+            None => self.default_link(in_pod).await?.ok_or_else(|| {
                 Error::invalid("master", format!("missing, and {place} has no default route to take its link from"))
             })?,
         };
@@ -69,6 +65,32 @@ impl<C> Context<C> {
         if in_pod { self.pod() } else { Ok(&self.host) }
     }
 
+    /// The link that an option names, in the pod if `in_pod` and else on the node.
+    ///
+    /// # Errors
+    /// Code 7 where there is no such link.
+    pub async fn named_link(&self, option: &str, name: &str, in_pod: bool) -> Result<Link> {
+        let net = self.net(in_pod)?;
+        if let Some(link) = net.link(name).await? {
+            return Ok(link);
+        }
+        let links = net.links().await?;
+        let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
+        Err(Error::invalid(option, format!("link {name:?}: not found in {}{near}", place(in_pod))).into())
+    }
+
+    /// The link of the default route with the lowest metric, of IPv4 or else of IPv6.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub async fn default_link(&self, in_pod: bool) -> Result<Option<Link>> {
+        let net = self.net(in_pod)?;
+        match default_link_of(net, false).await? {
+            Some(link) => Ok(Some(link)),
+            None => default_link_of(net, true).await,
+        }
+    }
+
     /// Makes the pod's link on a parent, straight in the pod and under its final name; a failure of the call deletes it
     /// again. It has its label as alias, and its namespace a number on the node, so that whoever comes to the same
     /// parent later can see it and say whose it is (see [`Self::siblings`]).
@@ -76,13 +98,20 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
     pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
-        let spec = LinkSpec { parent: Some(parent.link.index), ..spec };
+        self.create_in_pod(parent.in_pod, LinkSpec { parent: Some(parent.link.index), ..spec }).await
+    }
+
+    /// As [`Self::create_pod_link`], for a device that is on no one link; what belongs to it elsewhere, as a UDP
+    /// socket, is in the pod if `in_pod` and else on the node.
+    ///
+    /// # Errors
+    /// As [`Self::create_pod_link`].
+    pub async fn create_in_pod(&mut self, in_pod: bool, spec: LinkSpec<'_>) -> Result<Link> {
         let pod = self.pod()?;
-        if !parent.in_pod {
+        if !in_pod {
             self.host.give_number(pod.ns()).await?;
         }
-        let created =
-            if parent.in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
+        let created = if in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
@@ -144,20 +173,6 @@ impl<C> Context<C> {
 /// The types of devices of which a parent takes one only.
 const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
-async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
-    let links = net.links().await?;
-    let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
-    Ok(Error::invalid("master", format!("link {name:?}: not found in {place}{near}")))
-}
-
-/// The link of the default route with the lowest metric, of IPv4 or else of IPv6.
-async fn default_link(net: &Net) -> Result<Option<Link>> {
-    match default_link_of(net, false).await? {
-        Some(link) => Ok(Some(link)),
-        None => default_link_of(net, true).await,
-    }
-}
-
 /// The link of the default route of one IP version with the lowest metric.
 pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
     let routes = net.routes(ipv6).await?;
@@ -166,4 +181,8 @@ pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link
         Some(index) => Ok(net.link_at(index).await?),
         None => Ok(None),
     }
+}
+
+fn place(in_pod: bool) -> &'static str {
+    if in_pod { "the pod" } else { "the node's namespace" }
 }

@@ -45,6 +45,7 @@ impl<C> Context<C> {
     pub async fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
         loop {
             if let Some(bridge) = self.bridge(wanted.name).await? {
+                self.relabel(&bridge).await?;
                 return Ok(bridge);
             }
             match self.create_bridge(wanted).await {
@@ -57,7 +58,7 @@ impl<C> Context<C> {
     }
 
     async fn create_bridge(&mut self, wanted: BridgeSpec<'_>) -> net::Result<Link> {
-        let label = Label::of_network(&self.conf.name).to_string();
+        let label = self.network_label().to_string();
         let spec = LinkSpec {
             mtu: wanted.mtu,
             // Given, and not invented by the kernel, it stays the same whatever ports come and go.
@@ -172,9 +173,36 @@ impl<C> Context<C> {
         Ok(())
     }
 
+    /// Whether nobody uses the bridge with this index: what a network as a whole has there, as a VXLAN device, counts for
+    /// nobody. Whoever comes later makes anew what is removed then: an ADD that shares it looks at it again after its
+    /// own port is there, or holds the lock of the node's namespace until then.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub async fn is_idle(&self, bridge: u32) -> Result<bool> {
+        let is_of_a_network = |port: &Link| Label::parse(&port.alias).is_some_and(|label| !label.is_of_an_attachment());
+        Ok(self.host.ports(bridge).await?.iter().all(is_of_a_network))
+    }
+
+    /// The label of what belongs to this network as a whole.
+    pub fn network_label(&self) -> Label {
+        Label::of_network(&self.conf.name)
+    }
+
+    /// Labels a link of this network whose maker was killed before it could.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub async fn relabel(&self, link: &Link) -> Result<()> {
+        if link.alias.is_empty() && self.is_of_network(link) {
+            self.host.label(link, &self.network_label().to_string()).await?;
+        }
+        Ok(())
+    }
+
     /// Whether podwire made the link for this network as a whole.
     pub fn is_of_network(&self, link: &Link) -> bool {
-        link.alias == Label::of_network(&self.conf.name).to_string()
+        link.is_labelled(&self.network_label().to_string())
     }
 }
 

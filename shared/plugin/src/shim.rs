@@ -349,7 +349,11 @@ mod tests {
 
     #[test]
     fn a_shim_is_known_by_its_name_and_label() {
-        let link = |name: &str, alias: &str| Link { name: name.into(), alias: alias.into(), ..Link::default() };
+        let link = |name: &str, alias: &str| {
+            let mut link = Link::known(7, name, None);
+            alias.clone_into(&mut link.alias);
+            link
+        };
         assert!(is_shim(&link("shim12", "podwire:net::")));
         assert!(!is_shim(&link("shim12", "")) && !is_shim(&link("shimmer", "podwire:net::")));
     }

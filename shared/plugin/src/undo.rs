@@ -2,10 +2,10 @@
 //!
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
-use podwire_net::{Link, Net, nft};
+use podwire_net::nft;
 use podwire_spec::{Cidr, Route};
 
-use crate::{Context, Label, Result};
+use crate::{Context, Result};
 
 /// How to take back one change.
 #[derive(Debug)]
@@ -16,16 +16,18 @@ pub enum Undo {
     PodLink(u32),
     /// Delete the shared link with this index, which this call made, unless others have ports on it by now.
     SharedLink(u32),
-    /// Delete the link `link`, which this call made to serve all who have a port on `bridge`, unless others have one by
+    /// Delete the shared port of a bridge with this index, which this call made, unless others have ports beside it by
     /// now.
-    SharedService {
-        /// Its index.
+    SharedPort(u32),
+    /// Take an address from the shared link `link`, unless others have ports on `bridge` by now, for which it is.
+    SharedAddress {
+        /// The index of the link with the address.
         link: u32,
-        /// The bridge's index.
+        /// The bridge's index; the link itself may be it.
         bridge: u32,
+        /// The address.
+        address: Cidr,
     },
-    /// Take an address from the shared link with this index, unless others have ports on it by now.
-    SharedAddress(u32, Cidr),
     /// Stop being a user of a shared link (see `share.rs`).
     SharedUse,
     /// Remove a route of the node's by the link with this index.
@@ -43,7 +45,7 @@ pub enum Undo {
 impl Undo {
     /// Whether it concerns what others may use by now.
     pub(crate) fn is_of_shared(&self) -> bool {
-        matches!(self, Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..))
+        matches!(self, Self::SharedLink(_) | Self::SharedPort(_) | Self::SharedAddress { .. })
     }
 
     /// Takes the change back.
@@ -52,14 +54,25 @@ impl Undo {
         match self {
             Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
             Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
-            Self::SharedLink(index) if is_unused(&cx.host, index).await? => drop(cx.host.delete_link_at(index).await?),
-            Self::SharedAddress(index, address) if is_unused(&cx.host, index).await? => {
-                cx.host.delete_address(index, address).await?;
+            Self::SharedLink(index) => {
+                if cx.is_idle(index).await? {
+                    cx.host.delete_link_at(index).await?;
+                }
             }
-            Self::SharedService { link, bridge } if serves_nobody(&cx.host, bridge).await? => {
-                cx.host.delete_link_at(link).await?;
+            Self::SharedPort(index) => {
+                let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
+                if match bridge {
+                    Some(bridge) => cx.is_idle(bridge).await?,
+                    None => true,
+                } {
+                    cx.host.delete_link_at(index).await?;
+                }
             }
-            Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..) => {}
+            Self::SharedAddress { link, bridge, address } => {
+                if cx.is_idle(bridge).await? {
+                    cx.host.delete_address(link, address).await?;
+                }
+            }
             Self::SharedUse => cx.leave().await?,
             Self::HostRoute(index, route) => drop(cx.host.delete_route(index, &route).await?),
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
@@ -69,19 +82,4 @@ impl Undo {
         }
         Ok(())
     }
-}
-
-/// Whether nobody has a port on a shared link. Whoever comes later makes anew what is removed then: an ADD that shares
-/// it looks at it again after its own port is there.
-async fn is_unused(host: &Net, index: u32) -> Result<bool> {
-    Ok(host.ports(index).await?.is_empty())
-}
-
-/// Whether no port of a bridge is anybody's: those that podwire made for a network as a whole are nobody's.
-///
-/// # Errors
-/// Of the kernel.
-pub async fn serves_nobody(host: &Net, bridge: u32) -> Result<bool> {
-    let is_networks = |link: &Link| Label::parse(&link.alias).is_some_and(|label| !label.is_of_an_attachment());
-    Ok(host.ports(bridge).await?.iter().all(is_networks))
 }

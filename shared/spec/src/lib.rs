@@ -23,7 +23,7 @@ mod version;
 pub use conf::{Attachment, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, version_of};
 pub use env::{Command, Env, K8sPod, PodArgs};
 pub use error::{Error, code};
-pub use names::{container_id, interface_name, network_name};
+pub use names::{container_id, hash, interface_name, network_name};
 pub use result::{AddResult, Cidr, Dns, Interface, Ip, Mac, RequestedIp, Route, address_or_nothing};
 pub use suggest::{did_you_mean, nearest};
 pub use version::Version;

@@ -19,6 +19,11 @@ pub fn interface_name(text: &str) -> bool {
         && !text.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control())
 }
 
+/// FNV-1a: names must come out the same in every build and on every machine, which no hasher of std promises.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
