@@ -26,12 +26,7 @@ pub(super) const SHOW: Show = Show {
         row("vepa", false, |_| Ok(json!({})), [false, true, false]),
         row("vepa", true, |_| Ok(json!({})), [true, true, true]),
         row("passthru", false, |_| Ok(json!({})), [false, true, false]),
-        row(
-            "source",
-            true,
-            |lan| Ok(json!({ "sourceMacs": [lan.other.link("eth0")?.mac] })),
-            [false, true, false],
-        ),
+        row("source", true, |lan| Ok(json!({ "sourceMacs": [lan.other.link("eth0")?.mac] })), [false, true, false]),
     ],
     note: "In passthru there can be no other pod; in source the one allowed is the other node.",
 };

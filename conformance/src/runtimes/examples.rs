@@ -38,9 +38,12 @@ pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
     test!(example_bridge, "bridge.conflist: pods behind the node's address").needs(&[Feature::NftInet]).ours(),
     test!(example_dual_stack, "dual-stack.conflist: the same with IPv6").needs(&[Feature::NftInet]).ours(),
-    test!(example_ipvlan, "ipvlan.conflist: pods on the node's network under its MAC address, which the node reaches too")
-        .needs(&[Feature::Ipvlan])
-        .ours(),
+    test!(
+        example_ipvlan,
+        "ipvlan.conflist: pods on the node's network under its MAC address, which the node reaches too"
+    )
+    .needs(&[Feature::Ipvlan])
+    .ours(),
     test!(example_isolated, "isolated.conflist: tenants who reach the gateway but not each other")
         .needs(&[Feature::NftInet, Feature::NftBridge])
         .ours(),

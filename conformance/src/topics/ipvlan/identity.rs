@@ -16,7 +16,9 @@ use crate::test;
 pub(super) const TESTS: &[Test] = &[
     test!(ipvlan_devices_have_their_parents_mac, "in the pods and on the wire").needs(&[Feature::Ipvlan]),
     test!(ipvlan_link_local_addresses_differ, "on one parent, after DEL and ADD, and on another parent")
-        .needs(&[Feature::Ipvlan]),
+        .needs(&[Feature::Ipvlan])
+        .ours()
+        .limit(60),
     test!(ipvlan_slaac_addresses_differ, "of what a router offers, without ipam").needs(&[Feature::Ipvlan]).ours(),
     test!(ipvlan_addresses_are_announced, "gratuitous ARP and unsolicited neighbour advertisement")
         .needs(&[Feature::Ipvlan]),
