@@ -22,7 +22,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(vlan_demo_comes_to_its_end, "make demo PLUGIN=vlan: its matrix, its tags, its clean-up").needs(SHARED).ours(),
     test!(vlan_agrees_with_the_reference, "results, ip -d link, addresses and routes, but for the alias")
         .needs(&[Feature::Vlan, Feature::Reference])
-        .ours(),
+        .ours()
+        .limit(120),
 ];
 
 /// A pod on either node with these options on uplinks of that MTU; whether each of the sizes, in bytes of the IP packet,
