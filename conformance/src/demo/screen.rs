@@ -66,8 +66,9 @@ impl Screen {
     /// Who reaches whom: a line for each of `names`, a column for each of `columns`.
     pub(super) fn matrix(&self, names: &[&str], columns: &[&str], reaches: impl Fn(usize, usize) -> Option<bool>) {
         let width = names.iter().chain(columns).map(|name| name.chars().count()).max().unwrap_or_default() + 2;
-        let heading: String = columns.iter().map(|name| format!("{name:<width$}")).collect();
-        println!("     {:width$}{}", "", heading.trim_end());
+        print!("     {:width$}", "");
+        columns.iter().for_each(|name| print!("{name:<width$}"));
+        println!();
         for (row, name) in names.iter().enumerate() {
             print!("     {name:<width$}");
             for column in 0..columns.len() {

@@ -140,7 +140,7 @@ impl<'a> Scene<'a> {
             ping.run(&self.pods[from].0, to)?;
             let frame =
                 capture.expect(Duration::from_secs(2), "echo request", |frame| frame.is_echo_request_from(ip))?;
-            let tags: Vec<_> = frame.tags.iter().map(describe).collect();
+            let tags: Vec<_> = frame.tags.iter().copied().map(describe).collect();
             screen.proved(&format!("{:<8} {ip} to {to}: {}", PODS[from].0, tags.join(", ")));
             ensure!(frame.tags.len() == 1 && frame.tags[0].id.to_string() == PODS[from].2, "{:?}", frame.tags);
         }
@@ -162,7 +162,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn describe(tag: &Tag) -> String {
+fn describe(tag: Tag) -> String {
     let protocol = if tag.protocol == Tag::AD { "802.1ad" } else { "802.1Q" };
     format!("{:#06x} ({protocol}), priority {}, VLAN {}", tag.protocol, tag.priority, tag.id)
 }

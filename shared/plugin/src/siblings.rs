@@ -38,7 +38,8 @@ impl<C> Context<C> {
             // Links of other namespaces tell by its number where their parent is; while they were listed, the kernel
             // has given the node's own namespace one, if it had none.
             let own = net.number_of(net.ns()).await?;
-            found.retain(|sibling| sibling.ns.is_none() || sibling.link.peer_ns == own);
+            // One that tells none is on a link of its own namespace, whose index only happens to be the same.
+            found.retain(|sibling| sibling.ns.is_none() || own.is_some_and(|own| sibling.link.peer_ns == Some(own)));
         }
         Ok(found)
     }

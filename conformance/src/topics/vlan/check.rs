@@ -1,6 +1,7 @@
 //! CHECK names what was changed behind its back; STATUS says what an ADD would meet; DEL and GC leave nothing.
 
 use anyhow::{Context, Result, ensure};
+use netlink_packet_route::link::VlanProtocol;
 use rtnetlink::LinkVlan;
 use serde_json::{Value, json};
 
@@ -87,7 +88,7 @@ fn replace(pod: &Space, make: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// The same with a VLAN device.
 fn replace_by_vlan(node: &Space, pod: &Space, parent: &str, id: u16, ad: bool) -> Result<()> {
-    let protocol = if ad { rtnetlink::packet_route::link::VlanProtocol::Ieee8021Ad } else { Default::default() };
+    let protocol = if ad { VlanProtocol::Ieee8021Ad } else { VlanProtocol::Ieee8021Q };
     let link = LinkVlan::new("eth0", node.link(parent)?.index, id).protocol(protocol).setns_by_fd(pod.ns.fd());
     replace(pod, || node.add("eth0", link.build()))
 }

@@ -24,7 +24,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(vlan_shared_name_that_does_not_fit, "a parent of 14 bytes").needs(SHARED).ours(),
     test!(vlan_shared_uses_the_nodes_own_device, "whatever it is called; it is not changed and stays")
         .needs(SHARED)
-        .ours(),
+        .ours()
+        .limit(60),
     test!(p27_vlan_shared_device_that_differs, "code 101 with the difference, nothing changed").needs(SHARED).ours(),
     test!(p27_vlan_shared_name_of_another_device, "code 101").needs(SHARED).ours(),
     test!(vlan_shared_device_that_is_down, "the node's own: code 11, left alone").needs(SHARED).ours(),

@@ -13,7 +13,7 @@ use crate::runner::{Case, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(p28_vlan_tags_what_a_pod_sends, "ids 1, 100 and 4094 in captured frames").needs(NEEDS),
+    test!(p28_vlan_tags_what_a_pod_sends, "ids 1, 100 and 4094 in captured frames").needs(NEEDS).limit(60),
     test!(p28_vlan_ids_do_not_hear_each_other, "two ids on one parent, and a control of the same id on another node")
         .needs(NEEDS),
     test!(p28_vlan_id_0_tags_with_a_priority_only, "vlanId 0").needs(NEEDS),
@@ -154,7 +154,7 @@ fn p28_vlan_ingress_qos_map(case: &Case) -> Result<()> {
     let mac = "02:00:00:00:07:07";
     let frame = |priority: u16| -> Result<Vec<u8>> {
         let mut frame = arp_request(mac_bytes(mac)?, "10.7.0.2".parse()?, "10.7.0.250".parse()?);
-        let [high, low] = (priority << 13 | 10).to_be_bytes();
+        let [high, low] = ((priority << 13) + 10).to_be_bytes();
         frame.splice(12..12, [0x81, 0x00, high, low]);
         Ok(frame)
     };
