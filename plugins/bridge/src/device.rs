@@ -3,7 +3,7 @@
 use podwire_plugin::{
     Attached, BridgeSpec, Context, Error, Result, Undo, code,
     net::{Errno, Link, LinkChange, PortChange, nft},
-    random_mac,
+    random_mac, serves_nobody,
 };
 
 use crate::config::Config;
@@ -40,12 +40,18 @@ pub(crate) async fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
     cx.bridge(&cx.conf.plugin.bridge).await
 }
 
-/// GC: removes the bridge if podwire made it for this network and it has no port any more.
+/// GC, when the network has no pod left: removes the ports that podwire made for the network as a whole (the gateways of
+/// its VLANs), and the bridge if podwire made it for this network and no other has a port on it.
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
-    if let Some(bridge) = existing(cx).await?
-        && cx.is_of_network(&bridge)
-        && cx.host.ports(bridge.index).await?.is_empty()
-    {
+    let _lock = cx.host.ns().lock().await?;
+    let Some(bridge) = existing(cx).await? else { return Ok(()) };
+    if !serves_nobody(&cx.host, bridge.index).await? {
+        return Ok(());
+    }
+    for port in cx.host.ports(bridge.index).await?.iter().filter(|port| cx.is_of_network(port)) {
+        cx.host.delete_link_at(port.index).await?;
+    }
+    if cx.is_of_network(&bridge) && cx.host.ports(bridge.index).await?.is_empty() {
         cx.host.delete_link_at(bridge.index).await?;
     }
     Ok(())

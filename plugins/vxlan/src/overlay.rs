@@ -113,7 +113,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
     };
     match cx.host.create_link(&spec).await {
         Ok(device) => {
-            cx.undo_at_last_by(Undo::SharedPort(device.index));
+            cx.undo_at_last_by(Undo::SharedService { link: device.index, bridge: bridge.index });
             Ok(device)
         }
         Err(error) if error.is(Errno::EEXIST) => Err(in_use(cx, &error).await?.into()),

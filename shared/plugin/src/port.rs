@@ -27,9 +27,12 @@ impl<C> Context<C> {
         match self.host.link(name).await? {
             Some(link) if link.kind != "bridge" => {
                 let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
-                Err(Error::new(code::DIFFERENT, format!("bridge: link {name:?} exists and is not a bridge but {kind:?}"))
-                    .with_details("choose another name for \"bridge\", or remove the link")
-                    .into())
+                Err(Error::new(
+                    code::DIFFERENT,
+                    format!("bridge: link {name:?} exists and is not a bridge but {kind:?}"),
+                )
+                .with_details("choose another name for \"bridge\", or remove the link")
+                .into())
             }
             other => Ok(other),
         }
@@ -137,7 +140,8 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 102, naming the first difference.
     pub async fn verify_port(&self, link: &Link, bridge: &Link) -> Result<Link> {
-        let differs = |object: String, expected: &str, found: String| Err(Error::differs(object, expected, found).into());
+        let differs =
+            |object: String, expected: &str, found: String| Err(Error::differs(object, expected, found).into());
         if link.kind != "veth" {
             return differs(format!("pod's link {:?}", link.name), "a veth", format!("type {:?}", link.kind));
         }
@@ -167,18 +171,6 @@ impl<C> Context<C> {
             delete_pod_link(self).await?;
         }
         Ok(())
-    }
-
-    /// Whether nobody uses the bridge with this index: what a network as a whole has there, as a VXLAN device, counts for
-    /// nobody. Whoever comes later makes anew what is removed then: an ADD that shares it looks at it again after its
-    /// own port is there, or holds the lock of the node's namespace until then.
-    ///
-    /// # Errors
-    /// Of the kernel.
-    pub async fn is_idle(&self, bridge: u32) -> Result<bool> {
-        let is_of_a_network =
-            |port: &Link| Label::parse(&port.alias).is_some_and(|label| !label.is_of_an_attachment());
-        Ok(self.host.ports(bridge).await?.iter().all(is_of_a_network))
     }
 
     /// The label of what belongs to this network as a whole.

@@ -2,10 +2,10 @@
 //!
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
-use podwire_net::nft;
+use podwire_net::{Link, Net, nft};
 use podwire_spec::Cidr;
 
-use crate::{Context, Result};
+use crate::{Context, Label, Result};
 
 /// How to take back one change.
 #[derive(Debug)]
@@ -16,9 +16,14 @@ pub enum Undo {
     PodLink(u32),
     /// Delete the shared link with this index, which this call made, unless others have ports on it by now.
     SharedLink(u32),
-    /// Delete the shared port of a bridge with this index, which this call made, unless others have ports beside it by
+    /// Delete the link `link`, which this call made to serve all who have a port on `bridge`, unless others have one by
     /// now.
-    SharedPort(u32),
+    SharedService {
+        /// Its index.
+        link: u32,
+        /// The bridge's index.
+        bridge: u32,
+    },
     /// Take an address from the shared link with this index, unless others have ports on it by now.
     SharedAddress(u32, Cidr),
     /// Stop being a user of a shared link (see `share.rs`).
@@ -34,30 +39,27 @@ pub enum Undo {
 }
 
 impl Undo {
+    /// Whether it concerns what others may use by now.
+    pub(crate) fn is_of_shared(&self) -> bool {
+        matches!(self, Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..))
+    }
+
     /// Takes the change back.
     pub(crate) async fn run<C>(self, cx: &Context<C>) -> Result<()> {
         let label = cx.label.to_string();
+        // Whoever makes a port under the lock finds what it looked at still there.
+        let _lock = if self.is_of_shared() { Some(cx.host.ns().lock().await?) } else { None };
         match self {
             Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
             Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
-            Self::SharedLink(index) => {
-                let _lock = cx.host.ns().lock().await?;
-                if cx.is_idle(index).await? {
-                    cx.host.delete_link_at(index).await?;
-                }
+            Self::SharedLink(index) if is_unused(&cx.host, index).await? => drop(cx.host.delete_link_at(index).await?),
+            Self::SharedAddress(index, address) if is_unused(&cx.host, index).await? => {
+                cx.host.delete_address(index, address).await?;
             }
-            Self::SharedPort(index) => {
-                let _lock = cx.host.ns().lock().await?;
-                let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
-                if match bridge { Some(bridge) => cx.is_idle(bridge).await?, None => true } {
-                    cx.host.delete_link_at(index).await?;
-                }
+            Self::SharedService { link, bridge } if serves_nobody(&cx.host, bridge).await? => {
+                cx.host.delete_link_at(link).await?;
             }
-            Self::SharedAddress(index, address) => {
-                if cx.is_idle(index).await? {
-                    cx.host.delete_address(index, address).await?;
-                }
-            }
+            Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..) => {}
             Self::SharedUse => cx.leave().await?,
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
@@ -66,4 +68,19 @@ impl Undo {
         }
         Ok(())
     }
+}
+
+/// Whether nobody has a port on a shared link. Whoever comes later makes anew what is removed then: an ADD that shares
+/// it looks at it again after its own port is there.
+async fn is_unused(host: &Net, index: u32) -> Result<bool> {
+    Ok(host.ports(index).await?.is_empty())
+}
+
+/// Whether no port of a bridge is anybody's: those that podwire made for a network as a whole are nobody's.
+///
+/// # Errors
+/// Of the kernel.
+pub async fn serves_nobody(host: &Net, bridge: u32) -> Result<bool> {
+    let is_networks = |link: &Link| Label::parse(&link.alias).is_some_and(|label| !label.is_of_an_attachment());
+    Ok(host.ports(bridge).await?.iter().all(is_networks))
 }
