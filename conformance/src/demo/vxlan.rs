@@ -37,7 +37,10 @@ struct Scene<'a> {
 
 /// Shows it.
 pub(super) fn run(stage: &Stage<'_>) -> Result<()> {
-    ensure!(Feature::Vxlan.is_here(), "this kernel has no links of type vxlan (CONFIG_VXLAN), so there is nothing to show");
+    ensure!(
+        Feature::Vxlan.is_here(),
+        "this kernel has no links of type vxlan (CONFIG_VXLAN), so there is nothing to show"
+    );
     let scene = Scene::new(stage)?;
     let nodes: Vec<&Space> = scene.nodes.iter().collect();
     let before = Snapshot::take(&nodes, stage.directory)?;
@@ -144,7 +147,16 @@ impl<'a> Scene<'a> {
                 let reached = !itself && !ping.run(&from.space, to.ip)?.times.is_empty();
                 let expected = !itself && from.network == to.network;
                 ensure!(reached == expected, "{} to {}: {reached}", from.space.name, to.space.name);
-                cells.push(format!("{:^9}", if itself { " " } else if reached { "✓" } else { "·" }));
+                cells.push(format!(
+                    "{:^9}",
+                    if itself {
+                        " "
+                    } else if reached {
+                        "✓"
+                    } else {
+                        "·"
+                    }
+                ));
             }
             screen.say(&format!("{:<9} {}", from.space.name, cells.concat().trim_end()));
         }
@@ -201,7 +213,8 @@ impl<'a> Scene<'a> {
             screen.proved(&format!("{:<8} is off the network after {}", pod.space.name, ms(took)));
         }
         for node in &self.nodes {
-            let left: Vec<_> = node.links()?.into_iter().filter(|link| link.kind != "veth" && link.name != "lo").collect();
+            let left: Vec<_> =
+                node.links()?.into_iter().filter(|link| link.kind != "veth" && link.name != "lo").collect();
             ensure!(left.is_empty(), "left on {}: {left:?}", node.name);
         }
         Ok(())

@@ -4,11 +4,14 @@ mod behaviour;
 mod bridge;
 mod host_local;
 mod input;
+mod ipvlan;
 mod labcheck;
 mod loopback;
+mod macvlan;
 mod output;
 mod scale;
 mod static_;
+mod vlan;
 mod vxlan;
 
 use crate::runner::{Test, Topic};
@@ -20,10 +23,13 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "output", tests: output::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "vxlan", tests: vxlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
+    Topic { name: "ipvlan", tests: ipvlan::TESTS },
+    Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     crate::runtimes::TOPIC,
 ];

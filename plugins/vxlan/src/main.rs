@@ -18,12 +18,7 @@ mod verify;
 use std::collections::HashSet;
 
 use config::{Config, Place};
-use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Label, NetConf, Result,
-    net::Link,
-    run,
-    spec::Env,
-};
+use podwire_plugin::{AddResult, Attach, Attached, Context, Label, NetConf, Result, net::Link, run, spec::Env};
 
 fn main() -> std::process::ExitCode {
     run::<Vxlan>()
@@ -49,7 +44,10 @@ impl Attach for Vxlan {
     async fn addressed(cx: &mut Context<Config>, _: &Attached, _: &AddResult) -> Result<()> {
         // Late, so that an ADD that fails has not changed what other pods send by.
         match cx.conf.plugin.attach {
-            Place::Bridge => peers::reconcile(cx).await,
+            Place::Bridge => {
+                let _lock = cx.host.ns().lock().await?;
+                peers::reconcile(cx).await
+            }
             Place::Direct => Ok(()),
         }
     }

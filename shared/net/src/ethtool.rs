@@ -170,8 +170,7 @@ fn ask(
     let ids = known.iter().flat_map(|answer| &answer.attributes).filter(|one| kind(one) == CONTROL_FAMILY_ID);
     let number = ids.map(value).find_map(|bytes| bytes.try_into().ok().map(u16::from_ne_bytes));
     let family = number.ok_or_else(|| Error::new(object(), operation, Errno::EOPNOTSUPP))?;
-    exchange(&socket, Message { family, command, attributes })
-        .map_err(|errno| Error::new(object(), operation, errno))
+    exchange(&socket, Message { family, command, attributes }).map_err(|errno| Error::new(object(), operation, errno))
 }
 
 /// Sends a request and gathers the answers up to the acknowledgement.

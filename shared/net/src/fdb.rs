@@ -89,7 +89,10 @@ impl Net {
         message.attributes.push(NeighbourAttribute::IfIndex(index));
         let object = || format!("forwarding entries of link number {index}");
         let answers = self.request(object, "list", RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await?;
-        Ok(neighbours(answers).filter(|message| message.header.ifindex == index).filter_map(|one| found(&one)).collect())
+        Ok(neighbours(answers)
+            .filter(|message| message.header.ifindex == index)
+            .filter_map(|one| found(&one))
+            .collect())
     }
 
     /// Adds a forwarding entry: one for [`FLOOD`] beside others, any other instead of what is there for its MAC
@@ -98,11 +101,8 @@ impl Net {
     /// # Errors
     /// EAFNOSUPPORT where the device's packets are of the other IP version.
     pub async fn add_fdb(&self, index: u32, entry: Fdb, in_bridge: bool) -> Result<()> {
-        let (kind, state) = if entry.mac == FLOOD {
-            (NLM_F_APPEND, NeighbourState::Permanent)
-        } else {
-            (NLM_F_REPLACE, STATIC)
-        };
+        let (kind, state) =
+            if entry.mac == FLOOD { (NLM_F_APPEND, NeighbourState::Permanent) } else { (NLM_F_REPLACE, STATIC) };
         let mut message = fdb_message(index, entry);
         message.header.state = state;
         message.header.flags.set(NeighbourFlags::Controller, in_bridge && entry.mac != FLOOD);
@@ -115,8 +115,11 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_fdb(&self, index: u32, entry: Fdb) -> Result<()> {
-        let places: &[NeighbourFlags] =
-            if entry.mac == FLOOD { &[NeighbourFlags::Own] } else { &[NeighbourFlags::Own, NeighbourFlags::Controller] };
+        let places: &[NeighbourFlags] = if entry.mac == FLOOD {
+            &[NeighbourFlags::Own]
+        } else {
+            &[NeighbourFlags::Own, NeighbourFlags::Controller]
+        };
         for &place in places {
             let mut message = fdb_message(index, entry);
             message.header.flags = place;

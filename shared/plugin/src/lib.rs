@@ -24,6 +24,8 @@ mod parent;
 mod port;
 mod run;
 mod share;
+mod shim;
+mod siblings;
 mod undo;
 
 pub use anyhow::{self, Result};
@@ -36,4 +38,5 @@ pub use podwire_net as net;
 pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code, hash};
 pub use port::{BridgeSpec, random_mac};
 pub use run::{Plugin, run, run_ipam};
+pub use siblings::Sibling;
 pub use undo::{Undo, serves_nobody};

@@ -1,7 +1,7 @@
 //! The link that a pod's device sits on.
 
-use podwire_net::{Errno, Link, LinkSpec, Net};
-use podwire_spec::{code, did_you_mean};
+use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
+use podwire_spec::{Mac, code, did_you_mean};
 
 use crate::{Context, Error, Result, Undo};
 
@@ -85,18 +85,15 @@ impl<C> Context<C> {
     /// Of the kernel.
     pub async fn default_link(&self, in_pod: bool) -> Result<Option<Link>> {
         let net = self.net(in_pod)?;
-        for ipv6 in [false, true] {
-            let routes = net.routes(ipv6).await?;
-            let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
-            if let Some(index) = defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
-                return Ok(net.link_at(index).await?);
-            }
+        match default_link_of(net, false).await? {
+            Some(link) => Ok(Some(link)),
+            None => default_link_of(net, true).await,
         }
-        Ok(None)
     }
 
     /// Makes the pod's link on a parent, straight in the pod and under its final name; a failure of the call deletes it
-    /// again.
+    /// again. It has its label as alias, and its namespace a number on the node, so that whoever comes to the same
+    /// parent later can see it and say whose it is (see [`Self::siblings`]).
     ///
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
@@ -111,10 +108,16 @@ impl<C> Context<C> {
     /// As [`Self::create_pod_link`].
     pub async fn create_in_pod(&mut self, in_pod: bool, spec: LinkSpec<'_>) -> Result<Link> {
         let pod = self.pod()?;
+        if !in_pod {
+            self.host.give_number(pod.ns()).await?;
+        }
         let created = if in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
+                let label = self.label.to_string();
+                let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
+                self.pod()?.change_link(link.index, &alias).await?;
                 Ok(link)
             }
             Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
@@ -127,6 +130,59 @@ impl<C> Context<C> {
     }
 }
 
+impl<C> Context<C> {
+    /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
+    /// about the parent as they are.
+    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
+        let refused = error
+            .downcast_ref::<podwire_net::Error>()
+            .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
+        let Some(refused) = refused else { return error };
+        let (why, what_to_do) = match self.in_the_way(parent).await {
+            Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent"),
+            Ok(_) if parent.link.mac.is_none_or(|mac| mac == Mac([0; 6])) => {
+                ("it is no Ethernet link".to_owned(), "name another parent")
+            }
+            Ok(_) => {
+                let unseen = "a device that cannot be seen from here has it, in a pod".to_owned();
+                (unseen, "remove that one, or name another parent")
+            }
+            Err(look) => return error.context(format!("{look:#}")),
+        };
+        let name = &parent.link.name;
+        Error::new(code::DIFFERENT, format!("parent {name:?}: takes no such device: {why}"))
+            .with_details(format!("{refused}; {what_to_do}"))
+            .into()
+    }
+
+    /// What sits on a parent, as far as it can be seen from there.
+    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if let Some(index) = parent.link.master
+            && let Some(master) = self.net(parent.in_pod)?.link_at(index).await?
+        {
+            found.push(format!("it is a port of {} {:?}", master.kind, master.name));
+        }
+        for kind in SITTING {
+            found.extend(self.siblings(parent, kind).await?.iter().map(|sibling| format!("{sibling} is on it")));
+        }
+        Ok(found)
+    }
+}
+
+/// The types of devices of which a parent takes one only.
+const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
+
 fn place(in_pod: bool) -> &'static str {
     if in_pod { "the pod" } else { "the node's namespace" }
+}
+
+/// The link of the default route of one IP version with the lowest metric.
+pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
+    let routes = net.routes(ipv6).await?;
+    let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
+    match defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
+        Some(index) => Ok(net.link_at(index).await?),
+        None => Ok(None),
+    }
 }

@@ -3,7 +3,7 @@
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
 use podwire_net::{Link, Net, nft};
-use podwire_spec::Cidr;
+use podwire_spec::{Cidr, Route};
 
 use crate::{Context, Label, Result};
 
@@ -28,6 +28,8 @@ pub enum Undo {
     SharedAddress(u32, Cidr),
     /// Stop being a user of a shared link (see `share.rs`).
     SharedUse,
+    /// Remove a route of the node's by the link with this index.
+    HostRoute(u32, Route),
     /// Give an address back to the node's link with this index.
     RemovedHostAddress(u32, Cidr),
     /// Ask the delegate to release what it gave.
@@ -47,8 +49,6 @@ impl Undo {
     /// Takes the change back.
     pub(crate) async fn run<C>(self, cx: &Context<C>) -> Result<()> {
         let label = cx.label.to_string();
-        // Whoever makes a port under the lock finds what it looked at still there.
-        let _lock = if self.is_of_shared() { Some(cx.host.ns().lock().await?) } else { None };
         match self {
             Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
             Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
@@ -61,6 +61,7 @@ impl Undo {
             }
             Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..) => {}
             Self::SharedUse => cx.leave().await?,
+            Self::HostRoute(index, route) => drop(cx.host.delete_route(index, &route).await?),
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
             Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),

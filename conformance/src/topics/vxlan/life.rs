@@ -96,7 +96,10 @@ fn p22_vxlan_del_is_repeatable(case: &Case) -> Result<()> {
 
 /// What a crash leaves: the bridge, the device, both, by the commands that make them.
 const HALVES: &[(&str, &[&str])] = &[
-    ("the bridge without the device", &["add br-vx42 type bridge", "set br-vx42 up", "set br-vx42 alias podwire:net::"]),
+    (
+        "the bridge without the device",
+        &["add br-vx42 type bridge", "set br-vx42 up", "set br-vx42 alias podwire:net::"],
+    ),
     ("the device without the bridge", &["add vx42 type vxlan id 42 dstport 4789", "set vx42 alias podwire:net::"]),
     (
         "both, apart",

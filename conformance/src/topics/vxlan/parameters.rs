@@ -20,9 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(vxlan_mtu_above_the_underlay_is_refused, "code 7 naming both").needs(NEEDS).ours(),
     test!(vxlan_mtu_finds_the_underlay, "by dev, by a route, by local, by the default route").needs(NEEDS).ours(),
     test!(vxlan_tx_checksum_offload_is_switched_off, "right checksums inside, seen by CHECK").needs(NEEDS).ours(),
-    test!(vxlan_that_differs_is_named, "a device with other parameters: code 101, nothing changed")
-        .needs(NEEDS)
-        .ours(),
+    test!(vxlan_that_differs_is_named, "a device with other parameters: code 101, nothing changed").needs(NEEDS).ours(),
     test!(vxlan_that_fits_is_used_and_left, "a device that somebody else made").needs(NEEDS).ours(),
     test!(vxlan_options_reach_the_kernel, "as ip link shows them, both places").needs(NEEDS).ours(),
     test!(vxlan_id_in_use_is_explained, "direct: a second pod; bridge: another device").needs(NEEDS).ours(),
@@ -174,10 +172,14 @@ fn vxlan_that_differs_is_named(case: &Case) -> Result<()> {
         (" learning", " nolearning", "learning"),
         ("udpcsum", "noudpcsum", "udpCsum"),
         ("udpcsum", "udpcsum gbp", "gbp"),
+        ("", "", "alias"),
         ("", "", "bridge"),
     ] {
         let attempt = || -> Result<()> {
             make(node, &ARGUMENTS.replace(there, instead))?;
+            if option == "alias" {
+                tool(node, "ip", &["link", "set", "vx42", "alias", "podwire:other::"])?;
+            }
             let pod = Pod::attachment(case, node, "a", "10.42.0.1", &all_options())?;
             let failure = case.unchanged(&[node, &pod.pod], || pod.call("ADD").fail(101))?;
             failure.says(&["vx42", &format!("exists with {option} ")])?;

@@ -88,7 +88,8 @@ fn p28_vxlan_arp_suppress_keeps_arp_off_the_underlay(case: &Case) -> Result<()> 
     for suppressed in [true, false] {
         let underlay = Underlay::new(2, false)?;
         let entry = |n: usize| json!({ "mac": MACS[n], "dst": underlay.address(n + 1), "ips": [format!("10.42.0.{n}"), format!("fd42::{n}")] });
-        let options = json!({ "remotes": underlay.addresses(), "arpSuppress": suppressed, "fdb": [entry(0), entry(1)] });
+        let options =
+            json!({ "remotes": underlay.addresses(), "arpSuppress": suppressed, "fdb": [entry(0), entry(1)] });
         let pods = known_pods(case, &underlay, &network(options))?;
         for (n, pod) in pods.iter().enumerate() {
             pod.space().set_sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
