@@ -44,7 +44,10 @@ impl Attach for Vxlan {
     async fn addressed(cx: &mut Context<Config>, _: &Attached, _: &AddResult) -> Result<()> {
         // Late, so that an ADD that fails has not changed what other pods send by.
         match cx.conf.plugin.attach {
-            Place::Bridge => peers::reconcile(cx).await,
+            Place::Bridge => {
+                let _lock = cx.host.ns().lock().await?;
+                peers::reconcile(cx).await
+            }
             Place::Direct => Ok(()),
         }
     }

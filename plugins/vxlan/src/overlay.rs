@@ -5,7 +5,7 @@
 //! but labelled: the next ADD goes on from there, and GC removes them.
 
 use podwire_plugin::{
-    Attached, BridgeSpec, Context, Error, Result, Undo, code, join,
+    Attached, BridgeSpec, Context, Error, Label, Result, Undo, code, join,
     net::{Errno, Link, LinkChange, LinkSpec, PortChange},
     random_mac,
 };
@@ -61,6 +61,9 @@ pub(crate) async fn existing(cx: &Context<Config>, underlay: &Underlay) -> Resul
         let how = "nothing was changed; remove it when no pod is on it, or choose another name for \"vxlan\"";
         Err(Error::new(code::DIFFERENT, what).with_details(how).into())
     };
+    if Label::parse(&device.alias).is_some() && !cx.is_of_network(&device) {
+        return refuse(Difference("alias", cx.network_label().to_string(), device.alias.clone()));
+    }
     if let Some(difference) = underlay.difference(cx, &device).await? {
         return refuse(difference);
     }
@@ -163,7 +166,7 @@ pub(crate) async fn collect(cx: &Context<Config>) -> Result<()> {
     for bridge in of_network("bridge") {
         errors.extend(retire(cx, None, Some(bridge.clone())).await.err());
     }
-    errors.extend(peers::collect(cx).await.err());
+    errors.extend(peers::reconcile(cx).await.err());
     join(errors)
 }
 

@@ -13,34 +13,22 @@ use podwire_plugin::{
 
 use crate::{config::Config, device::Underlay};
 
-/// Makes the entries of the network what the configuration says.
+/// Makes the entries of the network what the configuration says, on its device if that is there and is the one that is
+/// wanted. The caller holds the lock of the node's namespace.
 ///
 /// # Errors
 /// Code 101 where somebody else's entry sends a MAC address elsewhere.
 pub(crate) async fn reconcile(cx: &Context<Config>) -> Result<()> {
-    let underlay = Underlay::find(cx).await?;
     let config = &cx.conf.plugin;
-    let _lock = cx.host.ns().lock().await?;
-    let Some(device) = cx.host.link(&config.device()).await? else { return Ok(()) };
+    let device = cx.host.link(&config.device()).await?;
+    let Some(device) = device.filter(|device| device.up && device.kind == "vxlan") else { return Ok(()) };
+    let underlay = Underlay::find(cx).await?;
+    if underlay.difference(cx, &device).await?.is_some() {
+        return Ok(());
+    }
     forwarding(cx, &device, &config.entries(&underlay.own)).await?;
     match device.master {
         Some(bridge) if config.arp_suppress => neighbours(cx, bridge, &underlay).await,
-        _ => Ok(()),
-    }
-}
-
-/// GC: the same, where podwire's device is there and whole.
-pub(crate) async fn collect(cx: &Context<Config>) -> Result<()> {
-    let underlay = Underlay::find(cx).await?;
-    let config = &cx.conf.plugin;
-    match cx.host.link(&config.device()).await?.filter(|device| device.up && device.kind == "vxlan") {
-        Some(device) if underlay.difference(cx, &device).await?.is_none() => {
-            forwarding(cx, &device, &config.entries(&underlay.own)).await?;
-            match device.master {
-                Some(bridge) if config.arp_suppress => neighbours(cx, bridge, &underlay).await,
-                _ => Ok(()),
-            }
-        }
         _ => Ok(()),
     }
 }

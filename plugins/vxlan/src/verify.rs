@@ -13,7 +13,8 @@ use crate::{
 
 /// Compares the device, wherever it is, with what was asked for; `link` is the pod's.
 pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
-    let underlay = Underlay::find(cx).await?;
+    let gone = |error| Error::differs("underlay", "to be there", format!("{error:#}"));
+    let underlay = Underlay::find(cx).await.map_err(gone)?;
     match cx.conf.plugin.attach {
         Place::Direct => {
             parameters(cx, cx.pod()?, link, &underlay).await?;

@@ -31,6 +31,7 @@ const ON_THE_NODE: &[(&str, &[&str])] = &[
     ("bridge link set dev vx42 neigh_suppress off", &["vx42", "arpSuppress", "true", "false"]),
     ("bridge fdb del 00:00:00:00:00:00 dev vx42 dst 192.0.2.2 self", &["vx42", "00:00:00:00:00:00>192.0.2.2"]),
     ("bridge fdb del 02:00:00:00:00:07 dev vx42 dst 192.0.2.2 self", &["vx42", "02:00:00:00:00:07>192.0.2.2"]),
+    ("ip addr del 192.0.2.1/24 dev eth0", &["underlay", "local", "192.0.2.1"]),
     ("ip neigh del 10.42.0.7 dev br-vx42", &["10.42.0.7", MAC, "br-vx42"]),
 ];
 

@@ -17,7 +17,7 @@ use crate::runner::{Attachment, Case, Feature, Test, merged};
 
 pub(super) const TESTS: &[&[Test]] = &[reach::TESTS, peers::TESTS, parameters::TESTS, life::TESTS, check::TESTS];
 
-const NEEDS: &[Feature] = &[Feature::Vxlan, Feature::Bond];
+const NEEDS: &[Feature] = &[Feature::Vxlan];
 
 /// Nodes named `n1` and so on, each with an `eth0` on the switch that joins them.
 struct Underlay {

@@ -172,10 +172,14 @@ fn vxlan_that_differs_is_named(case: &Case) -> Result<()> {
         (" learning", " nolearning", "learning"),
         ("udpcsum", "noudpcsum", "udpCsum"),
         ("udpcsum", "udpcsum gbp", "gbp"),
+        ("", "", "alias"),
         ("", "", "bridge"),
     ] {
         let attempt = || -> Result<()> {
             make(node, &ARGUMENTS.replace(there, instead))?;
+            if option == "alias" {
+                tool(node, "ip", &["link", "set", "vx42", "alias", "podwire:other::"])?;
+            }
             let pod = Pod::attachment(case, node, "a", "10.42.0.1", &all_options())?;
             let failure = case.unchanged(&[node, &pod.pod], || pod.call("ADD").fail(101))?;
             failure.says(&["vx42", &format!("exists with {option} ")])?;

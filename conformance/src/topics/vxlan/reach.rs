@@ -19,6 +19,10 @@ pub(super) const TESTS: &[Test] = &[
     test!(p28_vxlan_remotes_join_three_nodes, "one list for all nodes").needs(NEEDS).ours(),
     test!(p28_vxlan_ids_do_not_meet, "two VNIs with the same addresses").needs(NEEDS).ours(),
     test!(p28_vxlan_pods_of_one_node_meet, "without a packet on the underlay").needs(NEEDS).ours(),
+    test!(p28_vxlan_places_can_be_mixed, "bridge on one node, direct on the other").needs(NEEDS).ours(),
+    test!(p28_vxlan_on_a_bridge_with_a_gateway, "of the plugin bridge, which another node's pod reaches")
+        .needs(NEEDS)
+        .ours(),
     test!(vxlan_dstport_and_checksum_are_in_the_packet, "dstport 8472, udpCsum on and off").needs(NEEDS).ours(),
 ];
 
@@ -128,6 +132,35 @@ fn p28_vxlan_pods_of_one_node_meet(case: &Case) -> Result<()> {
     let is_echo = |inner: Carried| inner.frame.is_echo_request_from(a.ip);
     let limit = Duration::from_millis(200);
     capture.expect_none(limit, "an echo request on the underlay", |frame| frame.carried().is_some_and(is_echo))
+}
+
+fn p28_vxlan_places_can_be_mixed(case: &Case) -> Result<()> {
+    let underlay = Underlay::new(2, false)?;
+    let conf = |attach: &str| network(json!({ "attach": attach, "remotes": underlay.addresses() }));
+    let shared = Pod::new(case, &underlay.nodes[0], "a", "10.42.0.1", &conf("bridge"))?;
+    let direct = Pod::new(case, &underlay.nodes[1], "b", "10.42.0.2", &conf("direct"))?;
+    reaches(shared.space(), direct.ip)?;
+    reaches(direct.space(), shared.ip).map(drop)
+}
+
+fn p28_vxlan_on_a_bridge_with_a_gateway(case: &Case) -> Result<()> {
+    let underlay = Underlay::new(2, false)?;
+    let gateway = case.bridge_with(json!({
+        "cniVersion": "1.1.0", "name": "gateway",
+        "ipam": { "type": "static", "addresses": [{ "address": "10.42.0.1/24", "gateway": "10.42.0.254" }] },
+    }));
+    let first = case.attachment(&underlay.nodes[0], &case.pod("first")?, &gateway);
+    first.add()?;
+    let conf = |bridge: &str| network(json!({ "bridge": bridge, "remotes": underlay.addresses() }));
+    let near = Pod::new(case, &underlay.nodes[0], "near", "10.42.0.2", &conf("cni0"))?;
+    let far = Pod::new(case, &underlay.nodes[1], "far", "10.42.0.3", &conf("br-vx42"))?;
+    for pod in [&near, &far] {
+        reaches(pod.space(), "10.42.0.254".parse()?)?;
+    }
+    near.attachment.del()?;
+    reaches(far.space(), "10.42.0.1".parse()?).context("while the other network has a pod on the bridge")?;
+    first.del()?;
+    Ok(())
 }
 
 fn vxlan_dstport_and_checksum_are_in_the_packet(case: &Case) -> Result<()> {
