@@ -79,13 +79,26 @@ impl<C> Context<C> {
         let pod = self.pod()?;
         let created =
             if parent.in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
+        self.created_in_pod(spec.name, created).await
+    }
+
+    /// Makes the pod's link, which sits on no other; a failure of the call deletes it again.
+    ///
+    /// # Errors
+    /// As [`Self::create_pod_link`].
+    pub async fn create_lone_pod_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let created = self.pod()?.create_link(spec).await;
+        self.created_in_pod(spec.name, created).await
+    }
+
+    async fn created_in_pod(&mut self, name: &str, created: podwire_net::Result<Link>) -> Result<Link> {
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
                 Ok(link)
             }
-            Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
-                Err(Error::new(code::EXISTS, format!("CNI_IFNAME {:?}: exists already in the pod", spec.name))
+            Err(error) if error.is(Errno::EEXIST) && self.pod()?.link(name).await?.is_some() => {
+                Err(Error::new(code::EXISTS, format!("CNI_IFNAME {name:?}: exists already in the pod"))
                     .with_details(error.to_string())
                     .into())
             }

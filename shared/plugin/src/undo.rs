@@ -20,6 +20,13 @@ pub enum Undo {
     SharedAddress(u32, Cidr),
     /// Stop being a user of a shared link (see `share.rs`).
     SharedUse,
+    /// Give back a link that was lent (see `lend.rs`).
+    Lent {
+        /// Its name.
+        name: String,
+        /// It was in the pod before.
+        in_pod: bool,
+    },
     /// Give an address back to the node's link with this index.
     RemovedHostAddress(u32, Cidr),
     /// Ask the delegate to release what it gave.
@@ -43,6 +50,7 @@ impl Undo {
             }
             Self::SharedLink(_) | Self::SharedAddress(..) => {}
             Self::SharedUse => cx.leave().await?,
+            Self::Lent { name, in_pod } => cx.give_back_one(&name, in_pod).await?,
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
             Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),
