@@ -20,6 +20,8 @@ pub struct Ping {
     pub count: u16,
     /// How long to wait for each reply.
     pub timeout: Duration,
+    /// How far apart the requests are, and the first from the start; none waits for longer than its answer takes.
+    pub interval: Duration,
     /// Bytes after the ICMP header.
     pub size: usize,
     /// Forbid fragments, so that a packet larger than the path's MTU is an error.
@@ -29,7 +31,7 @@ pub struct Ping {
 impl Default for Ping {
     /// One request of 56 bytes, one second.
     fn default() -> Self {
-        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false }
+        Self { count: 1, timeout: Duration::from_secs(1), interval: Duration::ZERO, size: 56, dont_fragment: false }
     }
 }
 
@@ -55,7 +57,10 @@ impl Ping {
         let [.., high, low] = (std::process::id() ^ socket.as_raw_fd().unsigned_abs().rotate_left(8)).to_be_bytes();
         let id = u16::from_be_bytes([high, low]);
         let mut pings = Pings::default();
+        let begin = Instant::now();
         for sequence in 1..=self.count {
+            // Not to wait for anything: to keep time.
+            std::thread::sleep((begin + self.interval * u32::from(sequence)).saturating_duration_since(Instant::now()));
             let message = echo(target, id, sequence, self.size);
             let start = Instant::now();
             pings.sent += 1;

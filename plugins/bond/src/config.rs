@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use podwire_plugin::{
     Error, NetConf, Result,
-    net::{
-        AdSelect, ArpValidate, Bond, BondMode, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy,
-    },
+    net::{AdSelect, ArpValidate, Bond, BondMode, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy},
     spec::{Command, Env, interface_name},
 };
 use serde::Deserialize;

@@ -69,12 +69,7 @@ fn rules(config: &Config) -> [(&'static str, bool, Modes, &'static str); 14] {
         ("minLinks", config.min_links.is_some(), &[BondMode::Lacp], lacp),
         ("lacpRate", config.lacp_rate.is_some(), &[BondMode::Lacp], lacp),
         ("adSelect", config.ad_select.is_some(), &[BondMode::Lacp], lacp),
-        (
-            "packetsPerSlave",
-            config.packets_per_slave.is_some(),
-            &[BondMode::BalanceRr],
-            "links do not take turns",
-        ),
+        ("packetsPerSlave", config.packets_per_slave.is_some(), &[BondMode::BalanceRr], "links do not take turns"),
     ]
 }
 
@@ -86,11 +81,17 @@ fn validate_carrier(config: &Config) -> Result<()> {
         return refuse("tlbDynamicLb", format!("cannot be used in mode {:?}: {why}", mode.name()));
     }
     if miimon != 0 && config.asks_targets() {
-        return refuse("miimon", "cannot be combined with arpInterval: the kernel watches links in one way only".into());
+        return refuse(
+            "miimon",
+            "cannot be combined with arpInterval: the kernel watches links in one way only".into(),
+        );
     }
     if miimon == 0 && !WITH_ARP.contains(&mode) {
         let name = mode.name();
-        return refuse("miimon", format!("0: mode {name:?} has to know which links are up, and cannot learn it by ARP"));
+        return refuse(
+            "miimon",
+            format!("0: mode {name:?} has to know which links are up, and cannot learn it by ARP"),
+        );
     }
     for (option, delay) in [("updelay", config.updelay), ("downdelay", config.downdelay)] {
         let Some(delay) = delay.filter(|&delay| delay != 0) else { continue };

@@ -85,7 +85,8 @@ fn p05_what_contradicts_itself_is_refused_with_the_reason() {
 
 #[test]
 fn values_are_read_as_people_write_them() {
-    let config = read(&json!({ "mode": 4, "miimon": "50", "allSlavesActive": 1, "tlbDynamicLb": "0", "lacpRate": "1" }));
+    let config =
+        read(&json!({ "mode": 4, "miimon": "50", "allSlavesActive": 1, "tlbDynamicLb": "0", "lacpRate": "1" }));
     let bond = config.bond();
     assert_eq!((bond.mode, bond.miimon), (BondMode::Lacp, Some(50)));
     assert_eq!((bond.all_slaves_active, bond.tlb_dynamic_lb), (Some(true), Some(false)));

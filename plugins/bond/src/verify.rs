@@ -3,6 +3,7 @@
 use podwire_plugin::{
     Context, Error, Result,
     net::{Bond, Link},
+    warn_of_bond,
 };
 
 use crate::config::Config;
@@ -16,6 +17,12 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     if let Some((option, wanted, found)) = cx.conf.plugin.bond().difference(&found) {
         return Err(Error::differs(format!("{object}: {option}"), wanted, found).into());
     }
+    // Its user in the pod may have bridged it, as a virtual machine's manager does.
+    if let Some(master) = link.master
+        && let Some(bridge) = cx.pod()?.link_at(master).await?
+    {
+        warn_of_bond(link, &bridge);
+    }
     let ports = cx.pod()?.ports(link.index).await?;
     let mut down = Vec::new();
     for wanted in &cx.conf.plugin.links {
@@ -23,7 +30,9 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
         let is_it = |port: &&Link| port.name == *name || port.altnames.contains(name);
         let Some(port) = ports.iter().find(is_it) else {
             let all: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
-            return Err(Error::differs(format!("{object}: link {name:?}"), "in the bond", format!("only {all:?}")).into());
+            return Err(
+                Error::differs(format!("{object}: link {name:?}"), "in the bond", format!("only {all:?}")).into()
+            );
         };
         if !port.bond_port.is_some_and(|state| state.up) {
             down.push(name.as_str());
@@ -35,7 +44,9 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
         }
     }
     if down.len() == ports.len() {
-        return Err(Error::differs(format!("{object}: MII status of its links"), "one up", format!("{down:?} down")).into());
+        return Err(
+            Error::differs(format!("{object}: MII status of its links"), "one up", format!("{down:?} down")).into()
+        );
     }
     if !down.is_empty() {
         // What the bond is for: the pod works, and somebody should look after the cable.

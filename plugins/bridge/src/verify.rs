@@ -3,6 +3,7 @@
 use podwire_plugin::{
     AddResult, Context, Error, Result, host_veth_name,
     net::{Link, Port, Vlan, nft},
+    warn_of_bonds_on,
 };
 
 use crate::{config::Config, device, gateway};
@@ -20,6 +21,7 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) 
     if config.promisc_mode && !bridge.promisc {
         return differs(format!("bridge {:?}", bridge.name), "promiscuous", "not".to_owned());
     }
+    warn_of_bonds_on(&cx.host, &bridge).await?;
     let port = match link.peer {
         Some(index) => cx.host.link_at(index).await?,
         None => None,

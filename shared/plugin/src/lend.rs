@@ -39,7 +39,8 @@ impl Loan {
     /// The altnames that tell it.
     fn notes(&self) -> Vec<String> {
         let Self { name, owner, kind, mtu, .. } = self;
-        let [permanent, mac] = [self.permanent, self.mac].map(|mac| mac.map_or_else(String::new, |mac| mac.to_string()));
+        let [permanent, mac] =
+            [self.permanent, self.mac].map(|mac| mac.map_or_else(String::new, |mac| mac.to_string()));
         let state = if self.up { "up" } else { "down" };
         let mut notes = vec![
             format!("{PREFIX}{name}:owner,{owner}"),
@@ -57,7 +58,9 @@ impl Loan {
             notes.iter().filter(|note| note.0 == name && note.1 == fact).map(|note| note.2).collect()
         };
         let names = notes.iter().filter(|note| note.1 == "owner").map(|note| note.0);
-        names.filter_map(|name| Self::read(name, of(name, "owner")[0], &of(name, "link"), &of(name, "address"))).collect()
+        names
+            .filter_map(|name| Self::read(name, of(name, "owner")[0], &of(name, "link"), &of(name, "address")))
+            .collect()
     }
 
     fn read(name: &str, owner: &str, link: &[&str], addresses: &[&str]) -> Option<Self> {
