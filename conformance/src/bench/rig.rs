@@ -16,6 +16,8 @@ use crate::lab::Space;
 pub(super) struct Rig {
     plugins: PathBuf,
     node: Space,
+    /// A pod that is there all the time, as on any node that is at work: the bridge has its carrier already.
+    neighbour: Space,
     conf: Value,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct Burst {
 }
 
 impl Rig {
-    /// A node and a network for `plugins`; leases go to `leases`. A /16 leaves room for every pod.
+    /// A node and a network for `plugins`, with one pod; leases go to `leases`. A /16 leaves room for every pod.
     pub(super) fn new(plugins: &Path, leases: &Path, masquerade: bool) -> Result<Self> {
         fs::create_dir_all(leases)?;
         let conf = json!({
@@ -50,7 +52,10 @@ impl Rig {
             "ipMasq": masquerade,
             "ipam": { "type": "host-local", "dataDir": leases, "ranges": [[{ "subnet": "10.78.0.0/16" }]] },
         });
-        Ok(Self { plugins: plugins.to_owned(), node: Space::node("node")?, conf })
+        let (node, neighbour) = (Space::node("node")?, Space::pod("neighbour")?);
+        let rig = Self { plugins: plugins.to_owned(), node, neighbour, conf };
+        rig.on_node(|| rig.call("ADD", &rig.neighbour, &Value::Null))?;
+        Ok(rig)
     }
 
     /// ADD of `pod`, then DEL with ADD's result, as a runtime calls them.

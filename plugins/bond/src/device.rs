@@ -33,19 +33,13 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     Ok(Attached { node: vec![], pod })
 }
 
-/// Waits until the bond passes frames, if any of its links could. With none it is as good as it can be: what it is for
-/// is that links fail and return.
+/// Waits until the bond passes frames. Where it does not, it is as good as it can be: what it is for is that links fail
+/// and return.
 pub(crate) async fn settle(cx: &Context<Config>, bond: &Link) -> Result<()> {
-    let pod = cx.pod()?;
-    let ports = pod.ports(bond.index).await?;
-    let name = &bond.name;
-    if !ports.iter().any(|port| port.operational) {
-        tracing::warn!("bond {name:?}: none of its links has a carrier");
-        return Ok(());
-    }
-    match pod.wait_for_port(bond.index).await {
+    match cx.pod()?.wait_for_port(bond.index).await {
         Err(error) if error.is(Errno::ETIMEDOUT) => {
-            tracing::warn!("bond {name:?}: {error}; its links have a carrier, and none is in use yet");
+            let why = "none of its links has a carrier, answers, or is in an aggregation with the switch";
+            tracing::warn!("bond {:?}: passes no frames yet: {why}", bond.name);
             Ok(())
         }
         other => Ok(other.map(drop)?),

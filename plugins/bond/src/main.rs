@@ -19,8 +19,8 @@ use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Label, NetConf, Result,
-    net::{FailOverMac, Link},
+    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result,
+    net::{BondMode, FailOverMac, Link},
     run,
     spec::Env,
 };
@@ -50,6 +50,12 @@ impl Attach for Bond {
 
     async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
         device::attach(cx).await
+    }
+
+    fn pod_side(config: &Config) -> PodSide {
+        // Given a MAC address, be it its own, a bond of this mode gives it to all of its links, and then the switch
+        // cannot tell them apart.
+        PodSide { announced_by_up: config.mode() == BondMode::BalanceTlb, ..PodSide::default() }
     }
 
     async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {

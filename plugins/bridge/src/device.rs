@@ -1,10 +1,9 @@
 //! The bridge and the veth pair.
 
-use std::hash::{BuildHasher, RandomState};
-
 use podwire_plugin::{
-    Attached, Context, Error, Label, Mac, Result, Undo, code, host_veth_name,
-    net::{self, Errno, Kind, Link, LinkChange, LinkSpec, PortChange, nft, write_sysctl},
+    Attached, BridgeSpec, Context, Error, Result, Undo, code,
+    net::{Errno, Link, LinkChange, PortChange, nft},
+    random_mac, serves_nobody,
 };
 
 use crate::config::Config;
@@ -18,20 +17,18 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     for attempt in 1.. {
         let bridge = ensure(cx).await?;
         let mtu = mtu(cx, &bridge).await?;
-        match veth(cx, &bridge, mac, mtu).await {
-            Ok(port) => {
+        match cx.create_port(&bridge, mac, mtu).await {
+            Ok((port, pod)) => {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
                     nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string())?;
                     cx.undo_by(Undo::SourceCheck);
                 }
-                let index = port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?;
-                let pod = Link::known(index, &cx.env.ifname, Some(mac));
                 return Ok(Attached { node: vec![bridge, port], pod });
             }
             // Another call's undoing or a GC has removed the bridge between our look and our port.
             Err(error) if error.is(Errno::EINVAL) && attempt < ATTEMPTS && is_gone(cx, &bridge).await? => {}
-            Err(error) if error.is(Errno::EEXIST) => return Err(taken(cx, error).await?.into()),
+            Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(error).await?.into()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -40,31 +37,24 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
 
 /// The bridge as it is, or `None`; an error where the name is another device's.
 pub(crate) async fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
-    let name = &cx.conf.plugin.bridge;
-    match cx.host.link(name).await? {
-        Some(link) if link.kind != "bridge" => {
-            let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
-            Err(Error::new(code::DIFFERENT, format!("bridge: link {name:?} exists and is not a bridge but {kind:?}"))
-                .with_details("choose another name for \"bridge\", or remove the link")
-                .into())
-        }
-        other => Ok(other),
-    }
+    cx.bridge(&cx.conf.plugin.bridge).await
 }
 
-/// GC: removes the bridge if podwire made it for this network and it has no port any more.
+/// GC, when the network has no pod left: removes the ports that podwire made for the network as a whole (the gateways of
+/// its VLANs), and the bridge if podwire made it for this network and no other has a port on it.
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
-    if let Some(bridge) = existing(cx).await?
-        && is_ours(cx, &bridge)
-        && cx.host.ports(bridge.index).await?.is_empty()
-    {
+    let _lock = cx.host.ns().lock().await?;
+    let Some(bridge) = existing(cx).await? else { return Ok(()) };
+    if !serves_nobody(&cx.host, bridge.index).await? {
+        return Ok(());
+    }
+    for port in cx.host.ports(bridge.index).await?.iter().filter(|port| cx.is_of_network(port)) {
+        cx.host.delete_link_at(port.index).await?;
+    }
+    if cx.is_of_network(&bridge) && cx.host.ports(bridge.index).await?.is_empty() {
         cx.host.delete_link_at(bridge.index).await?;
     }
     Ok(())
-}
-
-fn is_ours(cx: &Context<Config>, bridge: &Link) -> bool {
-    bridge.alias == Label::of_network(&cx.conf.name).to_string()
 }
 
 async fn is_gone(cx: &Context<Config>, bridge: &Link) -> Result<bool> {
@@ -73,17 +63,9 @@ async fn is_gone(cx: &Context<Config>, bridge: &Link) -> Result<bool> {
 
 /// The bridge, made or found, up, and with the options that the configuration asks of it.
 async fn ensure(cx: &mut Context<Config>) -> Result<Link> {
-    let bridge = loop {
-        if let Some(bridge) = existing(cx).await? {
-            break bridge;
-        }
-        match create(cx).await {
-            Ok(bridge) => break bridge,
-            // Another call was first: look again.
-            Err(error) if error.is(Errno::EEXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let config = &cx.conf.plugin;
+    let (name, mtu, vlan_filtering) = (config.bridge.clone(), config.mtu(), config.wants_vlans());
+    let bridge = cx.ensure_bridge(BridgeSpec { name: &name, mtu, vlan_filtering }).await?;
     let config = &cx.conf.plugin;
     let change = LinkChange {
         up: (!bridge.up).then_some(true),
@@ -103,48 +85,6 @@ async fn ensure(cx: &mut Context<Config>) -> Result<Link> {
         cx.host.enable_vlan_filtering(&bridge).await?;
     }
     Ok(bridge)
-}
-
-async fn create(cx: &mut Context<Config>) -> net::Result<Link> {
-    let label = Label::of_network(&cx.conf.name).to_string();
-    let config = &cx.conf.plugin;
-    let spec = LinkSpec {
-        mtu: config.mtu(),
-        // Given, and not invented by the kernel, it stays the same whatever ports come and go.
-        mac: Some(random_mac()),
-        alias: Some(&label),
-        up: true,
-        ..LinkSpec::new(&config.bridge, Some(Kind::Bridge { vlan_filtering: config.wants_vlans() }))
-    };
-    let mut bridge = cx.host.create_link(&spec).await?;
-    cx.undo_at_last_by(Undo::SharedLink(bridge.index));
-    // The node's routes are not for a pod to decide (CVE-2020-10749).
-    match write_sysctl(&format!("ipv6/conf/{}/accept_ra", bridge.name), "0") {
-        Err(error) if !error.is(Errno::ENOENT) => return Err(error),
-        _ => {}
-    }
-    bridge.vlan_filtering = cx.conf.plugin.wants_vlans();
-    bridge.up = true;
-    Ok(bridge)
-}
-
-/// Both ends in one message: named, with their MAC addresses and MTU, one a port of the bridge and up, the other in
-/// the pod.
-async fn veth(cx: &mut Context<Config>, bridge: &Link, mac: Mac, mtu: u32) -> net::Result<Link> {
-    let (name, label) = (host_veth_name(&cx.env.container_id, &cx.env.ifname), cx.label.to_string());
-    let pod = cx.pod_ns().map_err(|error| net::Error::other("pod", "enter", error))?;
-    let peer = LinkSpec { mac: Some(mac), mtu: Some(mtu), ns: Some(pod), ..LinkSpec::new(&cx.env.ifname, None) };
-    let spec = LinkSpec {
-        mac: Some(random_mac()),
-        mtu: Some(mtu),
-        master: Some(bridge.index),
-        alias: Some(&label),
-        up: true,
-        ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
-    };
-    let link = cx.host.create_link(&spec).await?;
-    cx.undo_by(Undo::HostLink(link.index));
-    Ok(link)
 }
 
 /// The MTU of the pair: the configuration's, else the bridge's.
@@ -173,17 +113,7 @@ async fn set_up_port(cx: &Context<Config>, port: &Link) -> Result<()> {
         cx.host.change_port(port.index, change).await?;
     }
     set_up_vlans(cx, port.index).await?;
-    if let Some(pod) = &cx.env.args.pod {
-        // A second attachment of the pod has the same name but for its interface; one that does not fit has none.
-        let altname = format!("{}_{}_{}", pod.namespace, pod.name, cx.env.ifname);
-        if altname.len() <= 127 {
-            cx.host.add_altname(port.index, &altname).await.or_else(|error| {
-                tracing::warn!("{error}");
-                if error.is(Errno::EEXIST) || error.is(Errno::EINVAL) { Ok(()) } else { Err(error) }
-            })?;
-        }
-    }
-    Ok(())
+    cx.name_port(port).await
 }
 
 /// Puts a port into its VLANs.
@@ -202,25 +132,4 @@ pub(crate) async fn set_up_vlans(cx: &Context<Config>, port: u32) -> Result<()> 
         cx.host.add_vlan(port, vlan, false).await?;
     }
     Ok(())
-}
-
-/// Which name was taken: the pod's, or the node's.
-async fn taken(cx: &Context<Config>, error: net::Error) -> Result<Error> {
-    let name = &cx.env.ifname;
-    if cx.pod()?.link(name).await?.is_some() {
-        return Ok(Error::new(code::EXISTS, format!("CNI_IFNAME {name:?}: exists already in the pod"))
-            .with_details(error.to_string()));
-    }
-    let veth = host_veth_name(&cx.env.container_id, name);
-    Ok(Error::new(code::EXISTS, format!("link {veth:?}: exists already on the node"))
-        .with_details("this attachment was added before, into another namespace, and not deleted: call DEL first"))
-}
-
-/// A random, locally administered, unicast address.
-fn random_mac() -> Mac {
-    // The keys of std's hash maps come from the kernel's random numbers.
-    let [first, rest @ .., _, _] = RandomState::new().hash_one(std::process::id()).to_ne_bytes();
-    let mut mac = [first & 0xfc | 2; 6];
-    mac[1..].copy_from_slice(&rest);
-    Mac(mac)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use podwire_plugin::{
-    AddResult, Cidr, Context, Error, NetConf, Result, Route, Undo, code, host_veth_name,
+    AddResult, Cidr, Context, Error, Label, NetConf, Result, Route, Undo, code, host_veth_name,
     net::{Errno, Kind, Link, LinkChange, LinkSpec, read_sysctl, write_sysctl},
 };
 
@@ -108,43 +108,53 @@ fn first_host(address: Cidr) -> Result<IpAddr> {
     })
 }
 
-/// The link for the gateway's addresses; for a VLAN a veth pair with both ends on the node, made once.
+/// The link for the gateway's addresses; for a VLAN a veth pair with both ends on the node, made once for all its pods.
+///
+/// It is looked at and made in one step, under the lock. Whoever takes such a pair away, under it too, looks for other
+/// pods' ports first, and this pod has its port already.
 async fn interface(cx: &mut Context<Config>, bridge: &Link) -> Result<Link> {
     let Some(vlan) = cx.conf.plugin.access_vlan() else { return Ok(bridge.clone()) };
     let name = interface_name(&cx.conf.plugin);
-    let missing = || Error::new(code::DIFFERENT, format!("link {name:?}: vanished during the call"));
-    if let Some(link) = cx.host.link(&name).await? {
-        return Ok(link);
-    }
     if !podwire_plugin::spec::interface_name(&name) {
         let why = format!("the gateway's interface would be {name:?}, which is longer than 15 bytes");
         return Err(Error::invalid("bridge", why).into());
     }
-    let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
     let port = host_veth_name(&cx.conf.plugin.bridge, &vlan.to_string());
-    let peer = LinkSpec::new(&port, None);
+    let _lock = cx.host.ns().lock().await?;
+    let link = match cx.host.link(&name).await? {
+        Some(link) => link,
+        None => create_pair(cx, bridge, &name, &port).await?,
+    };
+    match cx.host.link(&port).await? {
+        Some(port) if port.master == Some(bridge.index) && port.up && link.up => {}
+        // Just made, or by a call that was killed half-way.
+        Some(port) => plug_in(cx, &link, &port, bridge.index).await?,
+        // Somebody else's link, which has its own way into the VLAN.
+        None => {}
+    }
+    Ok(link)
+}
+
+async fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: &str) -> Result<Link> {
+    let label = Label::of_network(&cx.conf.name).to_string();
     let spec = LinkSpec {
         mtu: Some(bridge.mtu),
         alias: Some(&label),
-        ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
+        ..LinkSpec::new(name, Some(Kind::Veth(Box::new(LinkSpec::new(port, None)))))
     };
-    match cx.create_host_link(&spec).await {
-        Ok(link) => plug_in(cx, &link, &port, bridge.index).await,
-        Err(_) if cx.host.link(&name).await?.is_some() => Ok(cx.host.link(&name).await?.ok_or_else(missing)?),
-        Err(error) => Err(error),
-    }
+    let link = cx.host.create_link(&spec).await?;
+    cx.undo_at_last_by(Undo::SharedService { link: link.index, bridge: bridge.index });
+    Ok(link)
 }
 
 /// Makes the other end a port of the bridge, in the VLANs of the pods, and sets both up.
-async fn plug_in(cx: &Context<Config>, link: &Link, port: &str, bridge: u32) -> Result<Link> {
+async fn plug_in(cx: &Context<Config>, link: &Link, port: &Link, bridge: u32) -> Result<()> {
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    let label = podwire_plugin::Label::of_network(&cx.conf.name).to_string();
-    let port =
-        cx.host.link(port).await?.ok_or_else(|| Error::new(code::DIFFERENT, format!("link {port:?}: vanished")))?;
+    let label = Label::of_network(&cx.conf.name).to_string();
     cx.host.change_link(port.index, &LinkChange { master: Some(bridge), alias: Some(&label), ..up.clone() }).await?;
     device::set_up_vlans(cx, port.index).await?;
     cx.host.change_link(link.index, &up).await?;
-    Ok(link.clone())
+    Ok(())
 }
 
 /// Lets the node forward packets of the families that have a gateway. It is not taken back: others may rely on it by

@@ -17,8 +17,7 @@ use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, delete_pod_link,
-    host_veth_name, join,
+    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, join,
     net::{Link, nft},
     run,
     spec::Env,
@@ -66,7 +65,7 @@ impl Attach for Bridge {
     }
 
     fn pod_side(config: &Config) -> PodSide {
-        PodSide { up: !config.disable_container_interface, dad: config.enabledad }
+        PodSide { up: !config.disable_container_interface, dad: config.enabledad, ..PodSide::default() }
     }
 
     async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {
@@ -83,7 +82,7 @@ impl Attach for Bridge {
         // takes the kernel a while to free, which it does while the link goes.
         let label = cx.label.to_string();
         let rules = remove_rules(cx, |comment| comment == label);
-        let link = delete_link(cx).await;
+        let link = cx.delete_port().await;
         join([link, rules].into_iter().filter_map(Result::err).collect())
     }
 
@@ -109,16 +108,6 @@ impl Attach for Bridge {
         }
         Ok(())
     }
-}
-
-/// Deletes the veth pair: by the node's end, whose name is known even if the pod is gone, else by the pod's.
-async fn delete_link(cx: &Context<Config>) -> Result<()> {
-    let name = host_veth_name(&cx.env.container_id, &cx.env.ifname);
-    if !cx.host.delete_link(&name).await? {
-        // The attachment may have been made by the reference plugin, which invents names.
-        delete_pod_link(cx).await?;
-    }
-    Ok(())
 }
 
 fn remove_rules(cx: &Context<Config>, is_doomed: impl Fn(&str) -> bool) -> Result<()> {

@@ -12,9 +12,6 @@ use crate::{config::Config, device, gateway};
 pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
     let config = &cx.conf.plugin;
     let differs = |object: String, expected: &str, found: String| Err(Error::differs(object, expected, found).into());
-    if link.kind != "veth" {
-        return differs(format!("pod's link {:?}", link.name), "a veth", format!("type {:?}", link.kind));
-    }
     let Some(bridge) = device::existing(cx).await? else {
         return differs(format!("bridge {:?}", config.bridge), "to be there", "none".to_owned());
     };
@@ -22,18 +19,7 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) 
         return differs(format!("bridge {:?}", bridge.name), "promiscuous", "not".to_owned());
     }
     warn_of_bonds_on(&cx.host, &bridge).await?;
-    let port = match link.peer {
-        Some(index) => cx.host.link_at(index).await?,
-        None => None,
-    };
-    let Some(port) = port.filter(|port| port.kind == "veth") else {
-        return differs(format!("node's end of {:?}", link.name), "to be there", "none".to_owned());
-    };
-    if port.master != Some(bridge.index) {
-        let found =
-            format!("master {}", port.master.map_or_else(|| "none".to_owned(), |index| format!("number {index}")));
-        return differs(format!("port {:?}", port.name), &format!("a port of {:?}", bridge.name), found);
-    }
+    let port = cx.verify_port(link, &bridge).await?;
     if !port.up && !config.disable_container_interface {
         return differs(format!("port {:?}", port.name), "up", "down".to_owned());
     }

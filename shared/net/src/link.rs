@@ -386,8 +386,8 @@ impl Net {
         }
     }
 
-    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since
-    /// its namespace does not exist, but fails earlier where the kind is unknown.
+    /// Whether the kernel could make a link of this kind, and we may: asked by a request that cannot succeed, since no
+    /// link is without queues, but fails earlier where the kind is unknown.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
@@ -395,7 +395,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.attributes.extend([
             LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NetNsFd(-1),
+            LinkAttribute::NumTxQueues(0),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;

@@ -1,14 +1,22 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
-use std::{path::Path, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use futures_util::StreamExt;
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NlasIterator,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use nix::errno::Errno;
-use rtnetlink::{MulticastGroup, sys::AsyncSocket};
+use nix::{errno::Errno, sys::socket::MsgFlags};
+use rtnetlink::{
+    MulticastGroup,
+    sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
+};
 use tokio::runtime;
 
 use crate::{Error, Netns, Result};
@@ -16,15 +24,35 @@ use crate::{Error, Netns, Result};
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
 
+/// Larger than any datagram that the kernel sends: a link may have 64 kB of altnames. What is not used costs nothing.
+const BUFFER: usize = 128 * 1024;
+
+/// For how long requests may follow each other without giving way to what else waits, such as SIGTERM.
+const TURN: Duration = Duration::from_millis(10);
+
 /// A netlink connection that stays in the namespace where it was opened: `pod.link("eth0")` is just a call.
-#[derive(Debug)]
+///
+/// The kernel does what is asked of it while the request is sent, and its answer is there when that returns. So
+/// nothing is gained by waiting for a socket to become readable, and rtnetlink's connection, which is a task of its
+/// own, costs an ADD some 50 system calls: messages and sockets are its, the exchange is ours.
 pub struct Net {
-    handle: rtnetlink::Handle,
+    socket: Socket,
+    buffer: RefCell<Vec<u8>>,
+    /// The number of the next request; answers carry it.
+    next: Cell<u32>,
+    /// When others had their turn last.
+    since: Cell<Instant>,
     ns: Netns,
 }
 
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Net").field(&self.ns).finish()
+    }
+}
+
 impl Net {
-    /// A connection in `ns`; must be called on a tokio runtime, which drives it.
+    /// A connection in `ns`.
     ///
     /// # Errors
     /// If the namespace cannot be entered or the socket not opened.
@@ -37,23 +65,20 @@ impl Net {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with<T>(ns: Netns, work: impl FnOnce() -> T) -> Result<(Self, T)> {
-        let runtime = runtime::Handle::current();
         let connect = || {
-            let _on = runtime.enter();
             let worked = work();
-            let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()?;
-            // The end of a dump may be what says that it was interrupted.
-            connection.set_forward_done(true);
-            let socket = connection.socket_mut().socket_mut();
+            let socket = Socket::new(NETLINK_ROUTE)?;
+            // A request that asks for too much is refused rather than answered with more.
+            socket.set_netlink_get_strict_chk(true)?;
             // The kernel's own words make the best error details; the request itself need not come back.
             socket.set_ext_ack(true)?;
             socket.set_cap_ack(true)?;
-            std::io::Result::Ok((connection, handle, worked))
+            io::Result::Ok((socket, worked))
         };
-        let (connection, handle, worked) =
+        let (socket, worked) =
             ns.run(connect)?.map_err(|error| Error::io(format!("netlink socket in {}", ns.name()), "open", &error))?;
-        runtime.spawn(connection);
-        Ok((Self { handle, ns }, worked))
+        let net = Self { socket, buffer: RefCell::default(), next: Cell::new(1), since: Cell::new(Instant::now()), ns };
+        Ok((net, worked))
     }
 
     /// A connection in the namespace that `path` names.
@@ -84,19 +109,26 @@ impl Net {
         let runtime = runtime::Handle::current();
         let subscribe = || {
             let _on = runtime.enter();
-            rtnetlink::new_multicast_connection(&[group])
+            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+            socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+            socket.socket_mut().add_membership(group as u32)?;
+            io::Result::Ok(socket)
         };
         // Subscribed before the next look, so that nothing is missed between the two.
-        let (connection, _handle, mut events) =
-            self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))?;
-        runtime.spawn(connection);
+        let events = self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))?;
         let watch = async {
+            let mut event = Vec::with_capacity(BUFFER);
             loop {
                 if let Some(found) = look().await? {
                     return Ok(found);
                 }
-                if events.next().await.is_none() {
-                    return Err(Error::new(object, "watch", Errno::ENOBUFS));
+                event.clear();
+                match events.recv(&mut event).await {
+                    // More has happened than the socket could hold: all the more reason to look.
+                    Err(error) if error.raw_os_error() != Some(Errno::ENOBUFS as i32) => {
+                        return Err(Error::io(object, "watch", &error));
+                    }
+                    _ => {}
                 }
             }
         };
@@ -114,7 +146,12 @@ impl Net {
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>> {
         for _ in 0..DUMP_ATTEMPTS {
-            match self.once(message.clone(), flags).await {
+            let answers = self.once(message.clone(), flags);
+            if self.since.get().elapsed() > TURN {
+                tokio::task::yield_now().await;
+                self.since.set(Instant::now());
+            }
+            match answers {
                 Ok(Some(answers)) => return Ok(answers),
                 Ok(None) => {}
                 Err((errno, words)) => return Err(Error { object: object(), operation, errno, words }),
@@ -125,30 +162,82 @@ impl Net {
     }
 
     /// One try; `None` for a dump that somebody's change interrupted.
-    async fn once(
-        &self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> std::result::Result<Option<Vec<RouteNetlinkMessage>>, (Option<Errno>, String)> {
+    fn once(&self, message: RouteNetlinkMessage, flags: u16) -> Outcome<Option<Vec<RouteNetlinkMessage>>> {
         // What is asked for ends by itself; a change is acknowledged.
-        let end = if is_question(&message) { 0 } else { NLM_F_ACK };
+        let is_question = is_question(&message);
         let mut message = NetlinkMessage::from(message);
-        message.header.flags = NLM_F_REQUEST | end | flags;
-        let mut stream = self.handle.clone().request(message).map_err(|error| (None, error.to_string()))?;
+        message.header.flags = NLM_F_REQUEST | flags | if is_question { 0 } else { NLM_F_ACK };
+        message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
+        let number = message.header.sequence_number;
+        message.finalize();
+        let mut request = vec![0; message.buffer_len()];
+        message.serialize(&mut request);
+        self.socket.send_to(&request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
-        while let Some(answer) = stream.next().await {
-            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-            match answer.payload {
-                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
-                    return Err((Some(Errno::from_raw(-code.get())), words(&header)));
+        loop {
+            let buffer = self.receive()?;
+            for answer in messages(&buffer) {
+                let answer = answer?;
+                // What an earlier request, that ended by an error, had still to come.
+                if answer.header.sequence_number != number {
+                    continue;
                 }
-                NetlinkPayload::Overrun(_) => return Err((Some(Errno::ENOBUFS), String::new())),
-                _ => {}
+                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+                let is_last = is_question && answer.header.flags & NLM_F_MULTIPART == 0;
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                    NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
+                        return Err((Some(Errno::from_raw(-code.get())), words(&header)));
+                    }
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err((Some(Errno::from_raw(-done.code)), String::new()));
+                    }
+                    NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => return Ok((!interrupted).then_some(answers)),
+                    NetlinkPayload::Overrun(_) => return Err((Some(Errno::ENOBUFS), String::new())),
+                    _ => {}
+                }
+                if is_last {
+                    return Ok(Some(answers));
+                }
             }
         }
-        Ok((!interrupted).then_some(answers))
     }
+
+    /// The next datagram.
+    fn receive(&self) -> Outcome<std::cell::RefMut<'_, Vec<u8>>> {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        let length = self.socket.recv(&mut *buffer, MsgFlags::MSG_TRUNC.bits()).map_err(|error| failed(&error))?;
+        if length > buffer.len() {
+            return Err((Some(Errno::EMSGSIZE), format!("an answer of {length} bytes")));
+        }
+        Ok(buffer)
+    }
+}
+
+/// What an exchange gives, or errno and words.
+type Outcome<T> = std::result::Result<T, (Option<Errno>, String)>;
+
+fn failed(error: &io::Error) -> (Option<Errno>, String) {
+    match error.raw_os_error() {
+        Some(errno) => (Some(Errno::from_raw(errno)), String::new()),
+        None => (None, error.to_string()),
+    }
+}
+
+/// The messages of a datagram.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<RouteNetlinkMessage>>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let message = NetlinkMessage::deserialize(rest).map_err(|error| (None, error.to_string()));
+        // Messages stand at multiples of four bytes; one that cannot be read is the last.
+        let length = message.as_ref().map_or(rest.len(), |message| message.header.length as usize);
+        rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
+        Some(message)
+    })
 }
 
 fn is_question(message: &RouteNetlinkMessage) -> bool {

@@ -6,22 +6,28 @@ use futures_util::future::{join3, try_join_all};
 use podwire_net::{Errno, Link, LinkChange, write_sysctl};
 use podwire_spec::{AddResult, Cidr, Interface, Route};
 
-use crate::{Context, Error, Result};
+use crate::{Context, Error, PodSide, Result};
 
 /// `RT_SCOPE_LINK`: a route that needs no next hop.
 const SCOPE_LINK: u8 = 253;
 
 impl<C> Context<C> {
     /// Gives the pod's link its addresses, sets it up and adds the routes, in one go: the kernel answers in order.
-    /// IPv6 addresses are usable at once unless `dad` asks for duplicate-address detection.
+    /// IPv6 addresses are usable at once unless `side` asks for duplicate-address detection.
     ///
     /// # Errors
     /// Of the kernel.
-    pub(crate) async fn configure(&self, link: &Link, result: &AddResult, dad: bool) -> Result<()> {
+    pub(crate) async fn configure(&self, link: &Link, result: &AddResult, side: PodSide) -> Result<()> {
+        let dad = side.dad;
         let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
         let prepare = || if result.ips.is_empty() { Ok(()) } else { set_up_sysctls(&link.name, has_ipv6, dad) };
         let pod = self.pod_after(prepare)?;
-        let up = LinkChange { up: Some(true), arp_notify: !result.ips.is_empty(), ..LinkChange::default() };
+        let notify = LinkChange { arp_notify: !result.ips.is_empty(), ..LinkChange::default() };
+        // The kernel sets the link up before it looks at the rest of a message.
+        if side.announced_by_up && notify.arp_notify {
+            pod.change_link(link.index, &notify).await?;
+        }
+        let up = LinkChange { up: Some(true), ..notify };
         let routes = completed(&result.routes, result);
         let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));
         let add_routes = try_join_all(routes.iter().map(|route| pod.add_route(link.index, route)));

@@ -97,11 +97,14 @@ pub struct PodSide {
     pub up: bool,
     /// Wait for duplicate-address detection of IPv6 addresses.
     pub dad: bool,
+    /// To set it up announces its addresses: it passes frames at once, and cannot be given a MAC address, by which
+    /// others announce theirs once they do.
+    pub announced_by_up: bool,
 }
 
 impl Default for PodSide {
     fn default() -> Self {
-        Self { up: true, dad: false }
+        Self { up: true, dad: false, announced_by_up: false }
     }
 }
 
@@ -138,7 +141,7 @@ impl<T: Attach> Plugin for T {
         T::complete(&cx.conf, &mut result)?;
         let side = T::pod_side(&cx.conf.plugin);
         if side.up {
-            cx.configure(&attached.pod, &result, side.dad).await?;
+            cx.configure(&attached.pod, &result, side).await?;
         }
         T::addressed(cx, &attached, &result).await?;
         let mut fresh = Vec::new();
@@ -148,7 +151,7 @@ impl<T: Attach> Plugin for T {
                 cx.pod()?.wait_for_dad(attached.pod.index).await?;
             }
         }
-        let announced = side.up && !result.ips.is_empty();
+        let announced = side.up && !side.announced_by_up && !result.ips.is_empty();
         result.interfaces = interfaces(cx, &finish(cx, attached, &fresh, announced).await?);
         Ok(match cx.conf.prev_result.clone() {
             Some(previous) => chained(previous, result, cx.delegate.is_some()),

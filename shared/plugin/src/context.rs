@@ -23,6 +23,7 @@ pub struct Context<C> {
     pub label: Label,
     pub(crate) delegate: Option<Delegate>,
     undo: Vec<Undo>,
+    undo_shared: Vec<Undo>,
 }
 
 impl<C> Context<C> {
@@ -73,6 +74,7 @@ impl<C> Context<C> {
             label,
             delegate,
             undo: vec![],
+            undo_shared: vec![],
         })
     }
 
@@ -144,7 +146,7 @@ impl<C> Context<C> {
     /// Records how to take back what was just made for all to share: after everything of this call's own, when it can
     /// be seen whether others use it.
     pub fn undo_at_last_by(&mut self, undo: Undo) {
-        self.undo.insert(0, undo);
+        self.undo_shared.push(undo);
     }
 
     /// Makes a link of the node's; a failure of the call deletes it again.
@@ -160,7 +162,12 @@ impl<C> Context<C> {
     /// Takes everything back that this call has done, the last first. All of it is tried.
     pub(crate) async fn roll_back(&mut self) -> Result<()> {
         let mut errors = Vec::new();
-        while let Some(undo) = self.undo.pop() {
+        let mut lock = None;
+        while let Some(undo) = self.undo.pop().or_else(|| self.undo_shared.pop()) {
+            if lock.is_none() && undo.is_of_shared() {
+                // To see whether others use it, and to remove it, is one step.
+                lock = self.host.ns().lock().await.map_err(|error| errors.push(error.into())).ok();
+            }
             let what = format!("{undo:?}");
             if let Err(error) = undo.run(self).await {
                 errors.push(error.context(format!("undo {what}")));

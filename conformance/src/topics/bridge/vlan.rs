@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::Added;
 use crate::cni::tool;
 use crate::lab::{Vlan, mac_bytes};
 use crate::packets::{Capture, arp_request, inject, isolated, reaches};
-use crate::runner::{Case, Feature, Test};
+use crate::runner::{Case, Feature, Test, merged};
 use crate::test;
+
+/// The attachments that GC is to keep.
+const VALID: &str = "cni.dev/valid-attachments";
 
 const NEEDS: &[Feature] = &[Feature::BridgeVlan];
 
@@ -19,6 +22,11 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_default_vlan_is_kept_unless_told, "preserveDefaultVlan").needs(NEEDS),
     test!(a_trunk_carries_its_vlans_tagged, "vlanTrunk: id, minID to maxID, and a tagged frame").needs(NEEDS),
     test!(p28_the_gateway_answers_in_its_vlan, "vlan with isGateway").needs(NEEDS),
+    test!(p24_gc_takes_a_vlans_gateway, "with the network's last pod gone, and the bridge with it").needs(NEEDS).ours(),
+    test!(a_vlans_gateway_cut_off_is_plugged_in_again, "as a call that was killed half-way leaves it")
+        .needs(NEEDS)
+        .ours(),
+    test!(p14_a_failed_add_takes_a_vlans_gateway_away, "unless another pod has it by now").needs(NEEDS).ours(),
     test!(p23_check_compares_the_vlans_of_the_port, "code 102").needs(NEEDS),
 ];
 
@@ -92,6 +100,45 @@ fn p28_the_gateway_answers_in_its_vlan(case: &Case) -> Result<()> {
     reaches(a.pod(), "10.7.0.1".parse()?)?;
     reaches(b.pod(), "10.8.0.1".parse()?)?;
     b.attachment.del()
+}
+
+fn p24_gc_takes_a_vlans_gateway(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let before = case.snapshot(&[&node])?;
+    let conf = case.bridge_with(json!({ "cniVersion": "1.1.0", "vlan": 100 }));
+    let (a, b) = (Added::new(case, &node, "a", &conf)?, Added::new(case, &node, "b", &conf)?);
+    let valid = json!([{ "containerID": b.attachment.container, "ifname": "eth0" }]);
+    let gc = |valid: Value| case.call(&node, "bridge", "GC").conf(&merged(&conf, json!({ VALID: valid }))).succeed();
+    gc(valid)?;
+    reaches(b.pod(), "10.7.0.1".parse()?)?;
+    ensure!(a.pod().find("eth0")?.is_none(), "the dead pod has its link still");
+    gc(json!([]))?;
+    before.ensure_same(&case.snapshot(&[&node])?)
+}
+
+fn a_vlans_gateway_cut_off_is_plugged_in_again(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let conf = case.bridge_with(json!({ "vlan": 100 }));
+    let a = Added::new(case, &node, "a", &conf)?;
+    let port = node.ports("cni0")?.into_iter().find(|port| port.name != a.host_link());
+    let port = port.context("the gateway has no port")?.name;
+    tool(&node, "ip", &["link", "set", &port, "nomaster", "down"])?;
+    isolated(a.pod(), "10.7.0.1".parse()?)?;
+    let b = Added::new(case, &node, "b", &conf)?;
+    [&a, &b].iter().try_for_each(|pod| reaches(pod.pod(), "10.7.0.1".parse()?).map(drop))
+}
+
+fn p14_a_failed_add_takes_a_vlans_gateway_away(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    // The pod asks for the gateway's own address, which duplicate-address detection finds out when all else is done.
+    let ipam = json!({ "type": "static", "addresses": [{ "address": "fd00:7::1/64", "gateway": "fd00:7::1" }] });
+    let conf = case.bridge_with(json!({ "vlan": 100, "enabledad": true, "ipam": ipam }));
+    let pod = case.pod("a")?;
+    let fails = || case.attachment(&node, &pod, &conf).call("ADD").fail_somehow();
+    case.unchanged(&[&node, &pod], fails)?.says(&["fd00:7::1"])?;
+    let good = Added::new(case, &node, "b", &case.bridge_with(json!({ "vlan": 100 })))?;
+    fails()?;
+    reaches(good.pod(), "10.7.0.1".parse()?).map(drop)
 }
 
 fn p23_check_compares_the_vlans_of_the_port(case: &Case) -> Result<()> {
