@@ -1,6 +1,7 @@
 //! A plugin at work, step by step, for a person: what is asked, what comes back, what is on the node then, what reaches
 //! what, and that nothing is left in the end. Everything happens in namespaces that end with the program.
 
+mod bond;
 mod bridge;
 mod drawing;
 mod screen;
@@ -34,7 +35,10 @@ struct Demo {
     run: fn(&Stage<'_>) -> Result<()>,
 }
 
-const DEMOS: &[Demo] = &[Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run }];
+const DEMOS: &[Demo] = &[
+    Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
+    Demo { plugin: "bond", title: "a pod with two links as one", run: bond::run },
+];
 
 /// What a demonstration works with.
 struct Stage<'a> {

@@ -21,10 +21,11 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     // The bond comes first: if its name is taken in the pod, no link of the node has been touched.
     let bond = cx.create_lone_pod_link(&spec).await?;
     let mut macs = Vec::new();
-    for link in &links {
+    let names: Vec<_> = cx.conf.plugin.links.iter().map(|link| link.name.clone()).collect();
+    for (name, link) in names.iter().zip(&links) {
         let moved = cx.lend(link, in_pod).await?;
         add_port(cx, &bond, &moved, &mut macs).await?;
-        if cx.conf.plugin.primary.as_ref() == Some(&link.name) {
+        if cx.conf.plugin.primary.as_ref() == Some(name) {
             cx.pod()?.set_primary(&bond, moved.index).await?;
         }
     }

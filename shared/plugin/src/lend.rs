@@ -85,7 +85,7 @@ impl Loan {
         let same = if self.permanent.is_some() {
             link.permanent_mac == self.permanent
         } else {
-            link.name == self.name || link.mac == self.mac
+            link.name == self.name || (self.mac.is_some() && link.mac == self.mac)
         };
         link.kind == self.kind && same
     }
@@ -193,13 +193,8 @@ impl<C> Context<C> {
 
     async fn give_back_from(&self, in_pod: bool, is_meant: impl Fn(&Loan) -> bool) -> Vec<anyhow::Error> {
         let attempt = async {
-            let home = match in_pod {
-                true => match self.pod_if_any()? {
-                    Some(pod) => pod,
-                    None => return Ok(vec![]),
-                },
-                false => &self.host,
-            };
+            let home = if in_pod { self.pod_if_any()? } else { Some(&self.host) };
+            let Some(home) = home else { return Ok(vec![]) };
             let _lock = home.ns().lock().await?;
             let loopback = loopback(home).await?;
             let mut errors = Vec::new();
@@ -239,11 +234,10 @@ impl<C> Context<C> {
             // What software made has ended with the pod; hardware comes back when the last who uses its namespace ends.
             return if hardware { Ok(()) } else { forget(home, loopback, &loan.name).await };
         };
-        let other = |is: bool| is.then_some(());
         let change = LinkChange {
             up: Some(false),
             master: link.master.map(|_| 0),
-            name: other(link.name != loan.name).map(|()| loan.name.as_str()),
+            name: (link.name != loan.name).then_some(loan.name.as_str()),
             ..LinkChange::default()
         };
         // A name and some drivers' addresses can be changed only while the link is down.

@@ -18,7 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(p22_bond_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL")
         .needs(NEEDS)
         .ours()
-        .limit(90),
+        .limit(180),
     test!(p25_bond_status_without_its_links, "code 50, and none when they are in the pod").needs(NEEDS).ours(),
     test!(p25_bond_status_without_a_capability, "code 50").needs(NEEDS).ours(),
     test!(p14_bond_tells_its_versions, "VERSION").ours(),
@@ -33,9 +33,10 @@ fn p20_bond_add_that_fails_late_gives_links_back(case: &Case) -> Result<()> {
     node.down("eth2")?;
     let mut off_link = case.host_local(&["10.7.0.0/24"]);
     off_link["routes"] = json!([{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }]);
-    let mut full = case.host_local(&["10.8.0.0/30"]);
-    full["ranges"] =
-        json!([[{ "subnet": "10.8.0.0/30", "rangeStart": "10.8.0.2", "rangeEnd": "10.8.0.2", "gateway": "10.8.0.2" }]]);
+    let one = json!([[{ "subnet": "10.8.0.0/30", "rangeStart": "10.8.0.2", "rangeEnd": "10.8.0.2" }]]);
+    let mut full = case.host_local(&[]);
+    full["ranges"] = one;
+    case.attachment(&node, &case.pod("b")?, &case.bridge_with(json!({ "ipam": full }))).add()?;
     for (ipam, code) in [(off_link, None), (full, Some(100))] {
         let add = case.attachment(&node, &pod, &conf(case, json!({ "ipam": ipam }))).call("ADD");
         let failure = case.unchanged(&[&node, &pod], || add.fail_somehow()).with_context(|| ipam.to_string())?;
@@ -99,7 +100,7 @@ fn p27_bond_link_that_is_lent_already(case: &Case) -> Result<()> {
 }
 
 fn p22_bond_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
-    const STEPS: u32 = 25;
+    const STEPS: u32 = 12;
     let (node, _switch) = node_at_switch(case)?;
     node.address("eth1", "192.0.2.1/24")?;
     node.down("eth2")?;

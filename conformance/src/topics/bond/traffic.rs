@@ -44,11 +44,15 @@ fn attached(case: &Case, node: &Space, extra: Value) -> Result<Attachment> {
     Ok(attachment)
 }
 
-/// How many of a second's pings are lost.
+/// How many of the pings of the next 0.6 seconds are lost.
 fn lost(pod: &Space) -> Result<usize> {
-    let train = Ping { count: 50, timeout: APART, interval: APART, ..Ping::default() };
-    let pings = train.run(pod, far()?)?;
-    Ok(usize::from(pings.sent) - pings.times.len())
+    Ping { count: 30, ..Ping::default() }.lost(pod, far()?, APART)
+}
+
+/// The middle one of three: a guest that its machine keeps waiting loses more for reasons of its own.
+fn middle(mut counts: [usize; 3]) -> usize {
+    counts.sort_unstable();
+    counts[1]
 }
 
 fn active(pod: &Space) -> Result<String> {
@@ -57,12 +61,12 @@ fn active(pod: &Space) -> Result<String> {
 
 /// Looks until `is_so`, with pings for a clock, which keep the bond at work.
 fn eventually(pod: &Space, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
-    let ping = Ping { timeout: Duration::from_millis(100), interval: Duration::from_millis(100), ..Ping::default() };
+    let ping = Ping { timeout: Duration::from_millis(100), ..Ping::default() };
     for _ in 0..100 {
         if is_so()? {
             return Ok(());
         }
-        ping.run(pod, far()?)?;
+        ping.lost(pod, far()?, ping.timeout)?;
     }
     bail!("not within ten seconds: {what}")
 }
@@ -75,17 +79,18 @@ fn p28_bond_active_backup_survives_a_cut_cable(case: &Case) -> Result<()> {
     let (node, switch) = node_at_switch(case)?;
     let attachment = attached(case, &node, json!({ "mode": "active-backup", "miimon": 50 }))?;
     let pod = &attachment.pod;
-    for (link, port, other) in [("eth1", "p1", "eth2"), ("eth2", "p2", "eth1")] {
-        ensure!(active(pod)? == link, "active is {}, expected {link}", active(pod)?);
-        let before = lost(pod)?;
-        ensure!(before <= MAY_BE_LOST, "{before} pings are lost with both cables");
+    ensure!(lost(pod)? <= MAY_BE_LOST, "pings are lost with both cables");
+    let mut counts = [0; 3];
+    for count in &mut counts {
+        let link = active(pod)?;
+        let port = if link == "eth1" { "p1" } else { "p2" };
         switch.down(port)?;
-        let after = lost(pod)?;
-        ensure!(after <= MAY_BE_LOST, "{after} pings are lost when {link}'s cable is cut");
-        ensure!(active(pod)? == other, "active is {}, expected {other}", active(pod)?);
+        *count = lost(pod)?;
+        ensure!(active(pod)? != link, "{link} is still active");
         switch.up(port)?;
-        eventually(pod, "the link is up again", || is_up(pod, link))?;
+        eventually(pod, "the link is up again", || is_up(pod, &link))?;
     }
+    ensure!(middle(counts) <= MAY_BE_LOST, "{counts:?} pings are lost when a cable is cut");
     // The control: without any cable there is no answer.
     switch.down("p1")?;
     switch.down("p2")?;
@@ -94,7 +99,8 @@ fn p28_bond_active_backup_survives_a_cut_cable(case: &Case) -> Result<()> {
 
 /// A node whose cables lead to two switches, and these to a host with the address [`FAR`]: cut there, the node's links
 /// keep their carrier.
-fn node_at_two_switches(case: &Case) -> Result<(Space, Space)> {
+fn node_at_two_switches(case: &Case) -> Result<(Space, Space, Vec<Space>)> {
+    let mut switches = Vec::new();
     let (node, host) = (case.node("n1")?, Space::switch("host")?);
     for (name, link) in ["a", "b"].into_iter().zip(LINKS) {
         let switch = Space::switch(name)?;
@@ -103,26 +109,29 @@ fn node_at_two_switches(case: &Case) -> Result<(Space, Space)> {
         switch.plug("sw0", "down")?;
         switch.plug("sw0", "up")?;
         host.plug("sw0", link)?;
-        // Nothing else holds the switch: its cables do not keep a namespace alive.
-        std::mem::forget(switch);
+        switches.push(switch);
     }
     host.address("sw0", &format!("{FAR}/24"))?;
-    Ok((node, host))
+    Ok((node, host, switches))
 }
 
 fn p28_bond_arp_monitoring_sees_a_dead_far_end(case: &Case) -> Result<()> {
-    let (node, host) = node_at_two_switches(case)?;
-    let asking = json!({ "arpInterval": 10, "arpIpTargets": [FAR] });
+    let (node, host, _switches) = node_at_two_switches(case)?;
+    let asking = json!({ "arpInterval": 20, "arpIpTargets": [FAR] });
     let attachment = attached(case, &node, asking)?;
     let pod = &attachment.pod;
-    eventually(pod, "both links are up", || Ok(is_up(pod, "eth1")? && is_up(pod, "eth2")?))?;
-    let link = active(pod)?;
-    host.down(&link)?;
-    let after = lost(pod)?;
-    ensure!(after <= MAY_BE_LOST, "{after} pings are lost when the far end of {link} dies");
-    ensure!(active(pod)? != link, "{link} is still active");
-    ensure!(pod.link(&link)?.running, "{link} has lost its carrier, which was not to be shown");
-    host.up(&link)?;
+    let both_up = || Ok(is_up(pod, "eth1")? && is_up(pod, "eth2")?);
+    let mut counts = [0; 3];
+    for count in &mut counts {
+        eventually(pod, "both links are up", both_up)?;
+        let link = active(pod)?;
+        host.down(&link)?;
+        *count = lost(pod)?;
+        ensure!(active(pod)? != link, "{link} is still active");
+        ensure!(pod.link(&link)?.running, "{link} has lost its carrier, which was not to be shown");
+        host.up(&link)?;
+    }
+    ensure!(middle(counts) <= MAY_BE_LOST, "{counts:?} pings are lost when the far end dies");
     attachment.del()?;
     // The control: whoever looks at the carrier alone does not notice.
     let attachment = attached(case, &node, json!({ "miimon": 50 }))?;
