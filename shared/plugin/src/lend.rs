@@ -227,7 +227,7 @@ impl<C> Context<C> {
             pod.change_link(link.index, &alone).await?;
             pod.move_link(&link, home.ns(), &loan.name).await?;
         }
-        let Some(link) = loan.find(home.links().await?) else {
+        let Some(mut link) = loan.find(home.links().await?) else {
             let hardware = loan.kind.is_empty();
             let known: Vec<_> = loan.addresses.iter().map(ToString::to_string).collect();
             tracing::warn!("link {:?} with {known:?}: neither in the pod nor on the node", loan.name);
@@ -243,6 +243,8 @@ impl<C> Context<C> {
         // A name and some drivers' addresses can be changed only while the link is down.
         if change.name.is_some() || change.master.is_some() || link.mac != loan.mac {
             home.change_link(link.index, &change).await?;
+            // What it leaves, a bond for one, may give it another address or MTU.
+            link = home.link_at(link.index).await?.unwrap_or(link);
         }
         let state = LinkChange {
             mac: loan.mac.filter(|mac| link.mac != Some(*mac)),
