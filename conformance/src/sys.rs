@@ -38,8 +38,9 @@ pub(crate) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Receives one frame into `buffer`; gives its length and, where the kernel took one out, its VLAN tag.
-pub(crate) fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u16>)> {
+/// Receives one frame into `buffer`; gives its length and, where the kernel took one out, its outermost VLAN tag:
+/// `EtherType` and the 16 bits behind it.
+pub(crate) fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<(u16, u16)>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // u64 for the alignment that control messages want.
     let mut control = [0_u64; 16];
@@ -61,7 +62,7 @@ pub(crate) fn receive_frame(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, 
                 let aux: libc::tpacket_auxdata =
                     libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned();
                 if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-                    tag = Some(aux.tp_vlan_tci & 0x0fff);
+                    tag = Some((aux.tp_vlan_tpid, aux.tp_vlan_tci));
                 }
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Stage;
 use super::drawing::{self, Pod};
 use super::screen::ms;
+use super::{Stage, address, ips};
 use crate::conflist::{Added, List, Member};
 use crate::lab::{Snapshot, Space, cable};
 use crate::packets::{Ping, peer_seen_by_tcp};
@@ -188,18 +188,6 @@ impl<'a> Scene<'a> {
         names.sort();
         Ok(names)
     }
-}
-
-fn ips(result: &Value) -> Result<Vec<String>> {
-    let ips = result["ips"].as_array().context("a result with addresses")?;
-    Ok(ips.iter().filter_map(|ip| ip["address"].as_str()).map(str::to_owned).collect())
-}
-
-/// The first address of a result, without its prefix length.
-fn address(result: &Value) -> Result<IpAddr> {
-    let ips = ips(result)?;
-    let first = ips.first().context("a result with an address")?;
-    Ok(first.split('/').next().unwrap_or_default().parse()?)
 }
 
 /// The veth's end on the node: the second interface of the result, after the bridge.

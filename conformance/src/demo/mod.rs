@@ -4,8 +4,11 @@
 mod bond;
 mod bridge;
 mod drawing;
+mod macvlan;
 mod screen;
+mod vlan;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use screen::Screen;
+use serde_json::Value;
 
 /// What `demo` was asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +42,12 @@ struct Demo {
 const DEMOS: &[Demo] = &[
     Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
     Demo { plugin: "bond", title: "a pod with two links as one", run: bond::run },
+    Demo {
+        plugin: "macvlan",
+        title: "two pods with MAC addresses of their own on a link of the node",
+        run: macvlan::run,
+    },
+    Demo { plugin: "vlan", title: "pods of two nodes in two VLANs", run: vlan::run },
 ];
 
 /// What a demonstration works with.
@@ -63,4 +73,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     (demo.run)(&stage)?;
     stage.screen.title(&format!("done in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The addresses of a result, with their prefix lengths.
+fn ips(result: &Value) -> Result<Vec<String>> {
+    let ips = result["ips"].as_array().context("a result with addresses")?;
+    Ok(ips.iter().filter_map(|ip| ip["address"].as_str()).map(str::to_owned).collect())
+}
+
+/// The first address of a result, without its prefix length.
+fn address(result: &Value) -> Result<IpAddr> {
+    let ips = ips(result)?;
+    let first = ips.first().context("a result with an address")?;
+    Ok(first.split('/').next().unwrap_or_default().parse()?)
 }

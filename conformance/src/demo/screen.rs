@@ -63,6 +63,25 @@ impl Screen {
         }
     }
 
+    /// Who reaches whom: a line for each of `names`, a column for each of `columns`.
+    pub(super) fn matrix(&self, names: &[&str], columns: &[&str], reaches: impl Fn(usize, usize) -> Option<bool>) {
+        let width = names.iter().chain(columns).map(|name| name.chars().count()).max().unwrap_or_default() + 2;
+        let heading: String = columns.iter().map(|name| format!("{name:<width$}")).collect();
+        println!("     {:width$}{}", "", heading.trim_end());
+        for (row, name) in names.iter().enumerate() {
+            print!("     {name:<width$}");
+            for column in 0..columns.len() {
+                let (mark, colour) = match reaches(row, column) {
+                    Some(true) => ("✓", "32"),
+                    Some(false) => ("✗", "31"),
+                    None => ("·", "2"),
+                };
+                print!("{}{:2$}", self.in_colour(colour, mark), "", width - 1);
+            }
+            println!();
+        }
+    }
+
     fn in_colour(&self, colour: &str, text: &str) -> String {
         if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }

@@ -3,6 +3,7 @@
 //! A [`Space`] is one namespace and what a test may do in it. Nothing is written to the machine: when the last value
 //! that holds a namespace is dropped, the kernel takes down all that is in it.
 
+mod lan;
 mod netns;
 mod see;
 mod snapshot;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+pub use lan::Lan;
 pub use netns::Netns;
 pub use see::{Address, Link, Route, Vlan, mac_bytes, mac_text};
 pub use snapshot::Snapshot;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Frame;
+use super::{Frame, Tag};
 use crate::lab::Space;
 use crate::sys;
 
@@ -75,6 +75,7 @@ impl Capture {
                 Err(e) if e.kind() == std::io::ErrorKind::NetworkDown => continue,
                 Err(e) => return Err(e).context("capture: receive"),
             };
+            let tag = tag.map(|(protocol, control)| Tag::new(protocol, control));
             if let Some(frame) = Frame::parse(&buffer[..length], tag) {
                 return Ok(Some(frame));
             }

@@ -14,10 +14,35 @@ pub struct Frame {
     pub to: String,
     /// Source MAC.
     pub from: String,
-    /// 802.1Q VLAN, if tagged.
+    /// Its VLAN tags, the outermost first.
+    pub tags: Vec<Tag>,
+    /// The number in the outermost tag, if there is one.
     pub vlan: Option<u16>,
     /// What it carries.
     pub body: Body,
+}
+
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// `EtherType`: [`Tag::Q`] or [`Tag::AD`].
+    pub protocol: u16,
+    /// 0 to 7.
+    pub priority: u8,
+    /// The VLAN, 0 to 4095.
+    pub id: u16,
+}
+
+impl Tag {
+    /// IEEE 802.1Q.
+    pub const Q: u16 = 0x8100;
+    /// IEEE 802.1ad.
+    pub const AD: u16 = 0x88a8;
+
+    /// From the two halves of its 32 bits.
+    pub fn new(protocol: u16, control: u16) -> Self {
+        Self { protocol, priority: (control >> 13) as u8, id: control & 0x0fff }
+    }
 }
 
 /// What a frame carries.
@@ -50,15 +75,15 @@ pub enum Body {
 }
 
 impl Frame {
-    /// Takes `bytes` apart; `tag` is the VLAN that the kernel took out of it already.
-    pub fn parse(bytes: &[u8], tag: Option<u16>) -> Option<Self> {
+    /// Takes `bytes` apart; `tag` is the outermost one, where the kernel took it out of it already.
+    pub fn parse(bytes: &[u8], tag: Option<Tag>) -> Option<Self> {
         let to = mac_text(bytes.get(0..6)?);
         let from = mac_text(bytes.get(6..12)?);
         let mut kind = number(bytes, 12)?;
         let mut rest = bytes.get(14..)?;
-        let mut vlan = tag;
-        if kind == 0x8100 {
-            vlan = Some(number(rest, 0)? & 0x0fff);
+        let mut tags = Vec::from_iter(tag);
+        while [Tag::Q, Tag::AD].contains(&kind) {
+            tags.push(Tag::new(kind, number(rest, 0)?));
             kind = number(rest, 2)?;
             rest = rest.get(4..)?;
         }
@@ -69,7 +94,7 @@ impl Frame {
             _ => None,
         };
         let body = body.unwrap_or(Body::Other(kind));
-        Some(Self { to, from, vlan, body })
+        Some(Self { to, from, vlan: tags.first().map(|tag| tag.id), tags, body })
     }
 
     /// A gratuitous ARP, request or reply, for `ip`.
@@ -182,9 +207,13 @@ mod tests {
         let bytes = router_advertisement(MAC, "fd00:1::".parse().expect("a prefix"));
         let mut tagged = bytes.clone();
         tagged.splice(12..12, [0x81, 0x00, 0x00, 0x64]);
-        assert_eq!(Frame::parse(&tagged, None).expect("a frame").vlan, Some(100));
-        let beside = Frame::parse(&bytes, Some(100)).expect("a frame");
-        assert_eq!(beside.vlan, Some(100));
+        let hundred = Tag { protocol: Tag::Q, priority: 0, id: 100 };
+        assert_eq!(Frame::parse(&tagged, None).expect("a frame").tags, [hundred]);
+        let beside = Frame::parse(&bytes, Some(hundred)).expect("a frame");
+        assert_eq!((beside.vlan, &beside.tags), (Some(100), &vec![hundred]));
+        let outer = Tag::new(Tag::AD, 0x6007);
+        assert_eq!((outer.priority, outer.id), (3, 7));
+        assert_eq!(Frame::parse(&tagged, Some(outer)).expect("a frame").tags, [outer, hundred]);
         assert!(beside.is_icmpv6(134), "{beside:?}");
     }
 

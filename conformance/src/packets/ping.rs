@@ -25,12 +25,16 @@ pub struct Ping {
     pub size: usize,
     /// Forbid fragments, so that a packet larger than the path's MTU is an error.
     pub dont_fragment: bool,
+    /// The kernel's priority of the packets (`SO_PRIORITY`).
+    pub priority: i32,
+    /// Over how many routers it may go, plus one (TTL, hop limit); the kernel's default if absent.
+    pub ttl: Option<u8>,
 }
 
 impl Default for Ping {
     /// One request of 56 bytes, one second.
     fn default() -> Self {
-        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false }
+        Self { count: 1, timeout: Duration::from_secs(1), size: 56, dont_fragment: false, priority: 0, ttl: None }
     }
 }
 
@@ -103,12 +107,20 @@ impl Ping {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol)).context("raw socket")?;
+        sys::set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, self.priority)?;
         if self.dont_fragment {
             let (level, name) = match target {
                 IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
                 IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
             };
             sys::set_option(socket.as_raw_fd(), level, name, libc::IP_PMTUDISC_DO)?;
+        }
+        if let Some(ttl) = self.ttl {
+            let (level, name) = match target {
+                IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TTL),
+                IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+            };
+            sys::set_option(socket.as_raw_fd(), level, name, ttl.into())?;
         }
         Ok(socket)
     }
@@ -125,6 +137,8 @@ fn is_answer_no(error: &std::io::Error) -> bool {
                 | libc::ENETDOWN
                 | libc::EADDRNOTAVAIL
                 | libc::EACCES
+                // A device that drops it may say so.
+                | libc::ENOBUFS
         )
     )
 }

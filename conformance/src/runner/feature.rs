@@ -7,6 +7,7 @@ use netlink_packet_route::link::{InfoKind, IpVlanMode, LinkMessage, MacVlanMode}
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 use serde::{Deserialize, Serialize};
 
+use crate::cni::tool;
 use crate::lab::{Space, is_real_root};
 
 /// Something a test cannot run without.
@@ -27,10 +28,14 @@ pub enum Feature {
     Macvlan,
     /// Links of type ipvlan.
     Ipvlan,
+    /// Links of type ipvlan in mode l3s (`CONFIG_IPVLAN_L3S`).
+    IpvlanL3s,
     /// Links of type vxlan.
     Vxlan,
     /// Links of type bond.
     Bond,
+    /// The older packet filter, and its program `iptables-legacy`.
+    Iptables,
     /// The program `strace`.
     Strace,
     /// The reference plugins as Debian installs them, in `/usr/lib/cni`.
@@ -53,8 +58,10 @@ impl Feature {
         Self::Vlan,
         Self::Macvlan,
         Self::Ipvlan,
+        Self::IpvlanL3s,
         Self::Vxlan,
         Self::Bond,
+        Self::Iptables,
         Self::Strace,
         Self::Reference,
         Self::Cnitool,
@@ -78,8 +85,12 @@ impl Feature {
                 on_a_parent(|parent| rtnetlink::LinkMacVlan::new("probe", parent, MacVlanMode::Bridge).build())
             }
             Self::Ipvlan => on_a_parent(|parent| rtnetlink::LinkIpVlan::new("probe", parent, IpVlanMode::L2).build()),
+            Self::IpvlanL3s => {
+                on_a_parent(|parent| rtnetlink::LinkIpVlan::new("probe", parent, IpVlanMode::L3S).build())
+            }
             Self::Vxlan => link_works(rtnetlink::LinkVxlan::new("probe", 7).build()),
             Self::Bond => link_works(kind(InfoKind::Bond)),
+            Self::Iptables => iptables_works(),
             Self::Strace => has("strace"),
             Self::Reference => {
                 ["bridge", "host-local"].iter().all(|name| Path::new("/usr/lib/cni").join(name).exists())
@@ -131,6 +142,10 @@ fn on_a_parent(child: impl FnOnce(u32) -> LinkMessage) -> bool {
 
 fn rules_work(rules: &str) -> bool {
     Space::node("probe").is_ok_and(|space| space.load_ruleset(rules).is_ok())
+}
+
+fn iptables_works() -> bool {
+    Space::node("probe").is_ok_and(|space| tool(&space, "iptables-legacy", &["-L", "INPUT"]).is_ok())
 }
 
 fn has(program: &str) -> bool {

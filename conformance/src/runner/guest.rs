@@ -174,7 +174,19 @@ fn prepare() -> Result<()> {
         }
     }
     // What is built in or missing is told apart by the probe of features, not here.
-    let wanted = ["af_packet", "ipv6", "bridge", "veth", "8021q", "dummy", "bonding", "nf_tables"];
+    let wanted = [
+        "af_packet",
+        "ipv6",
+        "bridge",
+        "veth",
+        "8021q",
+        "dummy",
+        "nf_tables",
+        "ipvlan",
+        "macvlan",
+        "bonding",
+        "iptable_filter",
+    ];
     modules::load(&Path::new("/usr/lib/uml/modules").join(kernel()), &wanted)
 }
 

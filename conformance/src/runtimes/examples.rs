@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::conflist::{List, Member};
-use crate::lab::{Space, cable};
+use crate::lab::{Lan, Space, cable};
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Feature, Test};
 use crate::test;
@@ -23,6 +23,12 @@ pub(crate) const BRIDGE: &str = example!("bridge");
 /// The network of the demo of bond.
 pub(crate) const BOND: &str = example!("bond");
 
+/// The network of the demo of macvlan.
+pub(crate) const MACVLAN: &str = example!("macvlan");
+
+/// The network of the demo of `vlan`.
+pub(crate) const VLAN: &str = example!("vlan-device");
+
 /// Tests with the example networks.
 pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
@@ -34,9 +40,15 @@ pub(super) const TESTS: &[Test] = &[
         .ours(),
     test!(example_kubernetes, "kubernetes.conflist: a node's pod network").needs(&[Feature::NftInet]).ours(),
     test!(example_layer2, "layer2.conflist: a bridge and no addresses").ours(),
+    test!(example_macvlan, "macvlan.conflist: pods on the node's network, which the node reaches too")
+        .needs(&[Feature::Macvlan])
+        .ours(),
     test!(example_static, "static.conflist: addresses that are written down").ours(),
     test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
     test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
+    test!(example_vlan_device, "vlan-device.conflist: pods in a VLAN of the node's own link")
+        .needs(&[Feature::Vlan, Feature::Macvlan])
+        .ours(),
 ];
 
 /// How the pods of an example get on with each other.
@@ -93,6 +105,10 @@ fn example_layer2(case: &Case) -> Result<()> {
     run(case, example!("layer2"), Pods::Meet)
 }
 
+fn example_macvlan(case: &Case) -> Result<()> {
+    run(case, MACVLAN, Pods::Meet)
+}
+
 fn example_static(case: &Case) -> Result<()> {
     run(case, example!("static"), Pods::One)
 }
@@ -105,9 +121,15 @@ fn example_vlan(case: &Case) -> Result<()> {
     run(case, example!("vlan"), Pods::Meet)
 }
 
+fn example_vlan_device(case: &Case) -> Result<()> {
+    run(case, VLAN, Pods::Meet)
+}
+
 fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
-    let node = case.node("node")?;
+    let lan = Lan::new()?;
+    let node = lan.node.clone();
+    let links = node.links()?;
     let names: &[&str] = if pods == Pods::One { &["web"] } else { &["web", "db"] };
     let spaces = names.iter().map(|name| case.pod(name)).collect::<Result<Vec<_>>>()?;
     let members: Vec<_> = spaces.iter().map(|pod| Member { node: &node, pod, args: String::new() }).collect();
@@ -118,6 +140,9 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
     }
     for (member, result) in members.iter().zip(&results) {
         list.check(member, result)?;
+        if list.first()["hostAccess"] == true {
+            reaches(member.pod, Lan::NODE[0].parse()?).context("the node")?;
+        }
         if has_gateway(&list) {
             for gateway in addresses(result, "gateway") {
                 reaches(member.pod, gateway).context("the gateway")?;
@@ -138,8 +163,11 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
         list.del(member, result).context("the second time")?;
         ensure!(member.pod.find("eth0")?.is_none(), "pod \"{}\" still has its link", member.pod.name);
     }
-    let bridge = list.first()["bridge"].as_str().unwrap_or_default();
-    ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    if let Some(bridge) = list.first()["bridge"].as_str() {
+        ensure!(node.ports(bridge)?.is_empty(), "ports left on \"{bridge}\": {:?}", node.ports(bridge)?);
+    } else {
+        ensure!(node.links()? == links, "links left: {:?}", node.links()?);
+    }
     let leases = case.lease_names(list.name())?;
     ensure!(leases.is_empty(), "leases left: {leases:?}");
     Ok(())

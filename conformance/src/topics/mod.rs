@@ -5,11 +5,14 @@ mod bond;
 mod bridge;
 mod host_local;
 mod input;
+mod ipvlan;
 mod labcheck;
 mod loopback;
+mod macvlan;
 mod output;
 mod scale;
 mod static_;
+mod vlan;
 
 use crate::runner::{Test, Topic};
 
@@ -21,9 +24,12 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
     Topic { name: "bond", tests: bond::TESTS },
+    Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
+    Topic { name: "ipvlan", tests: ipvlan::TESTS },
+    Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     crate::runtimes::TOPIC,
 ];

@@ -21,7 +21,7 @@ pub(super) const TESTS: &[Test] =
     ];
 
 /// Does the same for all, each on a thread of its own, all started before any is waited for.
-fn at_once<T: Send, F: Fn(&Attachment) -> Result<T> + Sync>(all: &[Attachment], work: F) -> Result<Vec<T>> {
+pub(super) fn at_once<T: Send, F: Fn(&Attachment) -> Result<T> + Sync>(all: &[Attachment], work: F) -> Result<Vec<T>> {
     std::thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = all.iter().map(|attachment| scope.spawn(move || work(attachment))).collect();

@@ -69,8 +69,14 @@ impl Attach for Bridge {
     }
 
     async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {
-        let [_bridge, port] = attached.node.as_slice() else { return Ok(Vec::new()) };
-        Ok(vec![cx.host.wait_for_port(port.index).await?])
+        let [bridge, port] = attached.node.as_slice() else { return Ok(Vec::new()) };
+        let mut fresh = vec![cx.host.wait_for_port(port.index).await?];
+        // A bridge follows the least of its ports' MTUs, and where it has no MAC address of its own the least of
+        // theirs; ours has one. So it is as it was.
+        if bridge.mtu == fresh[0].mtu && Label::parse(&bridge.alias).is_some() {
+            fresh.push(bridge.clone());
+        }
+        Ok(fresh)
     }
 
     async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
 use nix::errno::Errno;
 use podwire_spec::Cidr;
@@ -103,6 +103,10 @@ fn message(index: u32, cidr: Cidr) -> AddressMessage {
     message.header.family = if cidr.ip().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = cidr.prefix();
     message.header.index = index;
+    if matches!(cidr.ip(), IpAddr::V4(ip) if ip.is_link_local()) {
+        // Never the node's address for what leaves by another link. (Of IPv6 the kernel knows by itself.)
+        message.header.scope = AddressScope::Link;
+    }
     message.attributes.extend([AddressAttribute::Local(cidr.ip()), AddressAttribute::Address(cidr.ip())]);
     message
 }

@@ -12,13 +12,17 @@ mod address;
 mod bond;
 mod bridge;
 mod error;
+mod ipvlan;
 mod link;
+mod macvlan;
 mod net;
 mod netns;
 pub mod nft;
 mod note;
+mod number;
 mod route;
 mod sysctl;
+mod vlan;
 
 pub use address::Address;
 pub use bond::{
@@ -26,10 +30,13 @@ pub use bond::{
 };
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
+pub use ipvlan::{Flag as IpVlanFlag, IpVlan, Mode as IpVlanMode};
 pub use link::{Device, Kind, Link, LinkChange, LinkSpec, Port};
+pub use macvlan::{MacVlan, Mode as MacVlanMode};
 pub use net::Net;
 pub use netns::{Netns, NetnsLock};
 pub use nix::errno::Errno;
 pub use note::is_of_this_build;
 pub use route::RouteEntry;
 pub use sysctl::{read as read_sysctl, write as write_sysctl};
+pub use vlan::{VlanDevice, VlanProtocol};

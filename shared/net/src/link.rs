@@ -40,6 +40,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The index of the link below it, or of a veth's other end, in the namespace where that one is.
     pub peer: Option<u32>,
+    /// The number of the namespace where `peer` is, if that is another one.
+    pub peer_ns: Option<i32>,
     /// `ifalias`.
     pub alias: String,
     /// Its other names.
@@ -187,7 +189,7 @@ impl Net {
         let object = || format!("link {:?}", spec.name);
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
-        let link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
+        let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
         } else {
             // A kernel that does not echo: ask.
@@ -195,11 +197,12 @@ impl Net {
             link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
         };
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one.
-        if let Some(alias) = spec.alias
-            && let Err(error) = self.label(&link, alias).await
-        {
-            self.delete_link_at(link.index).await?;
-            return Err(error);
+        if let Some(alias) = spec.alias {
+            if let Err(error) = self.label(&link, alias).await {
+                self.delete_link_at(link.index).await?;
+                return Err(error);
+            }
+            alias.clone_into(&mut link.alias);
         }
         Ok(link)
     }
@@ -215,9 +218,35 @@ impl Net {
         message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "create", RouteNetlinkMessage::NewLink(message), flags).await?;
-        let link = other.link(spec.name).await?;
-        link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))
+        let mut attempts = 0;
+        while let Err(error) =
+            self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await
+        {
+            attempts += 1;
+            if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
+                return Err(error);
+            }
+            message.header.index = self.free_index(other).await?;
+        }
+        match other.link(spec.name).await {
+            Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
+            Err(error) => {
+                other.delete_link(spec.name).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether a name is one of this namespace and not of the other. Older kernels look for the name of a link to be made
+    /// here, wherever it is to be; an index that comes with the request keeps them from looking by name.
+    async fn is_taken_only_here(&self, other: &Self, name: &str) -> Result<bool> {
+        Ok(self.link(name).await?.is_some() && other.link(name).await?.is_none())
+    }
+
+    /// An index that no link has in either namespace now.
+    async fn free_index(&self, other: &Self) -> Result<u32> {
+        let (here, there) = (self.links().await?, other.links().await?);
+        Ok(here.iter().chain(&there).map(|link| link.index).max().unwrap_or_default() + 1)
     }
 
     async fn label(&self, link: &Link, alias: &str) -> Result<()> {
@@ -407,11 +436,11 @@ impl Net {
     }
 }
 
-fn without_statistics() -> LinkAttribute {
+pub(crate) fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
+pub(crate) fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
     answers.into_iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
         _ => None,
@@ -434,6 +463,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(number) => link.peer_ns = Some(number),
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
                 LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
                 LinkAttribute::PropList(props) => {

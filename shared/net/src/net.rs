@@ -1,6 +1,7 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     io,
     path::Path,
@@ -232,18 +233,53 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Rout
         if rest.is_empty() {
             return None;
         }
-        let message = NetlinkMessage::deserialize(rest).map_err(|error| (None, error.to_string()));
-        // Messages stand at multiples of four bytes; one that cannot be read is the last.
-        let length = message.as_ref().map_or(rest.len(), |message| message.header.length as usize);
-        rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
-        Some(message)
+        // Messages stand at multiples of four bytes; one that is cut off is the last.
+        let length = rest.first_chunk().map_or(rest.len(), |length| u32::from_ne_bytes(*length) as usize);
+        let (message, more) = rest.split_at(length.next_multiple_of(4).clamp(16.min(rest.len()), rest.len()));
+        rest = more;
+        Some(NetlinkMessage::deserialize(&sift(message)).map_err(|error| (None, error.to_string())))
     })
+}
+
+/// A link's message without the attributes that nobody here reads. Most of what the kernel tells of a link is settings
+/// of its IP versions, and to parse them takes longer than all the rest; nor can what is left out fail to parse.
+fn sift(message: &[u8]) -> Cow<'_, [u8]> {
+    /// The netlink header and `ifinfomsg`.
+    const HEADERS: usize = 32;
+    /// `RTM_NEWLINK` in `linux/rtnetlink.h`.
+    const NEW_LINK: [u8; 2] = 16_u16.to_ne_bytes();
+    /// `AF_BRIDGE`: a port's VLANs are among the settings of its family.
+    const BRIDGE: u8 = 7;
+    /// Of `linux/if_link.h`: ADDRESS, IFNAME, MTU, LINK, MASTER, OPERSTATE, LINKINFO, IFALIAS, LINK_NETNSID, PROP_LIST,
+    /// PERM_ADDRESS.
+    const WANTED: [u16; 11] = [1, 3, 4, 5, 10, 16, 18, 20, 37, 52, 54];
+    if message.len() < HEADERS || message[4..6] != NEW_LINK || message[16] == BRIDGE {
+        return message.into();
+    }
+    let (headers, mut attributes) = message.split_at(HEADERS);
+    let mut kept = headers.to_vec();
+    while let [a, b, c, d, ..] = attributes {
+        let (length, kind) = (u16::from_ne_bytes([*a, *b]), u16::from_ne_bytes([*c, *d]));
+        let length = usize::from(length).next_multiple_of(4).clamp(4, attributes.len());
+        let (attribute, rest) = attributes.split_at(length);
+        // The upper bits say whether it is nested and in which byte order.
+        if WANTED.contains(&(kind & 0x3fff)) {
+            kept.extend(attribute);
+        }
+        attributes = rest;
+    }
+    let length = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+    kept[..4].copy_from_slice(&length.to_ne_bytes());
+    kept.into()
 }
 
 fn is_question(message: &RouteNetlinkMessage) -> bool {
     matches!(
         message,
-        RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_)
+        RouteNetlinkMessage::GetLink(_)
+            | RouteNetlinkMessage::GetAddress(_)
+            | RouteNetlinkMessage::GetRoute(_)
+            | RouteNetlinkMessage::GetNsId(_)
     )
 }
 
@@ -256,4 +292,60 @@ fn words(header: &[u8]) -> String {
         .find(|attribute| attribute.kind() == MESSAGE)
         .map(|attribute| String::from_utf8_lossy(attribute.value()).trim_end_matches('\0').to_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::{AfSpecUnspec, LinkAttribute, LinkMessage};
+
+    use super::*;
+    use crate::Link;
+
+    fn datagram(message: RouteNetlinkMessage) -> Vec<u8> {
+        let mut message = NetlinkMessage::from(message);
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_sifted_out_is_what_nobody_reads() {
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        let read = vec![
+            LinkAttribute::IfName("eth0".to_owned()),
+            LinkAttribute::Mtu(1400),
+            LinkAttribute::IfAlias("podwire:net:id:eth0".to_owned()),
+        ];
+        link.attributes.clone_from(&read);
+        link.attributes.insert(1, LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![])]));
+        link.attributes.push(LinkAttribute::TxQueueLen(1000));
+        let bytes = datagram(RouteNetlinkMessage::NewLink(link));
+        let two = [bytes.clone(), bytes].concat();
+        let found: Vec<_> = messages(&two).map(|message| message.unwrap().payload).collect();
+        assert_eq!(found.len(), 2);
+        for payload in found {
+            let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) = payload else {
+                panic!("{payload:?}")
+            };
+            assert_eq!(message.attributes, read);
+            assert_eq!((Link::from(message.clone()).mtu, message.header.index), (1400, 7));
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_lies_about_lengths_is_an_error_and_no_panic() {
+        let bytes = datagram(RouteNetlinkMessage::NewLink(LinkMessage::default()));
+        for length in [0_u32, 1, 15, 16, 31, 33, 1 << 31, u32::MAX] {
+            let mut bytes = bytes.clone();
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(messages(&bytes).count() > 0, "{length}");
+        }
+        for cut in 0..bytes.len() {
+            messages(&bytes[..cut]).for_each(drop);
+        }
+        let attribute = [&bytes[..], &[255, 255, 3, 0, b'x']].concat();
+        messages(&attribute).for_each(drop);
+    }
 }

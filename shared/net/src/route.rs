@@ -35,8 +35,17 @@ impl Net {
     /// # Errors
     /// EEXIST where there is the same, ENETUNREACH where the next hop is on no network of the link.
     pub async fn add_route(&self, index: u32, route: &Route) -> Result<()> {
-        let message = RouteNetlinkMessage::NewRoute(message(index, route));
-        self.request(|| name(route), "add", message, NLM_F_CREATE).await.map(drop)
+        self.add_route_from(index, route, None).await
+    }
+
+    /// As [`Self::add_route`], with the address that what takes it comes from, unless a program chooses another.
+    ///
+    /// # Errors
+    /// As [`Self::add_route`], and EINVAL where `source` is no address of this namespace.
+    pub async fn add_route_from(&self, index: u32, route: &Route, source: Option<IpAddr>) -> Result<()> {
+        let mut message = message(index, route);
+        message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(ip.into())));
+        self.request(|| name(route), "add", RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE).await.map(drop)
     }
 
     /// Removes a route. One that is not there is no error: `false`.

@@ -26,6 +26,8 @@ mod parent;
 mod port;
 mod run;
 mod share;
+mod shim;
+mod siblings;
 mod undo;
 
 pub use anyhow::{self, Result};
@@ -39,4 +41,5 @@ pub use podwire_net as net;
 pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac, NetConf, Route, code};
 pub use port::{BridgeSpec, random_mac};
 pub use run::{Plugin, run, run_ipam};
+pub use siblings::Sibling;
 pub use undo::{Undo, serves_nobody};

@@ -1,7 +1,7 @@
 //! The link that a pod's device sits on.
 
-use podwire_net::{Errno, Link, LinkSpec, Net};
-use podwire_spec::{code, did_you_mean};
+use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
+use podwire_spec::{Mac, code, did_you_mean};
 
 use crate::{Context, Error, Result, Undo};
 
@@ -70,13 +70,17 @@ impl<C> Context<C> {
     }
 
     /// Makes the pod's link on a parent, straight in the pod and under its final name; a failure of the call deletes it
-    /// again.
+    /// again. It has its label as alias, and its namespace a number on the node, so that whoever comes to the same
+    /// parent later can see it and say whose it is (see [`Self::siblings`]).
     ///
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
     pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
         let spec = LinkSpec { parent: Some(parent.link.index), ..spec };
         let pod = self.pod()?;
+        if !parent.in_pod {
+            self.host.give_number(pod.ns()).await?;
+        }
         let created =
             if parent.in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
         self.created_in_pod(spec.name, created).await
@@ -95,6 +99,9 @@ impl<C> Context<C> {
         match created {
             Ok(link) => {
                 self.undo_by(Undo::PodLink(link.index));
+                let label = self.label.to_string();
+                let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
+                self.pod()?.change_link(link.index, &alias).await?;
                 Ok(link)
             }
             Err(error) if error.is(Errno::EEXIST) && self.pod()?.link(name).await?.is_some() => {
@@ -107,6 +114,49 @@ impl<C> Context<C> {
     }
 }
 
+impl<C> Context<C> {
+    /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
+    /// about the parent as they are.
+    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
+        let refused = error
+            .downcast_ref::<podwire_net::Error>()
+            .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
+        let Some(refused) = refused else { return error };
+        let (why, what_to_do) = match self.in_the_way(parent).await {
+            Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent"),
+            Ok(_) if parent.link.mac.is_none_or(|mac| mac == Mac([0; 6])) => {
+                ("it is no Ethernet link".to_owned(), "name another parent")
+            }
+            Ok(_) => {
+                let unseen = "a device that cannot be seen from here has it, in a pod".to_owned();
+                (unseen, "remove that one, or name another parent")
+            }
+            Err(look) => return error.context(format!("{look:#}")),
+        };
+        let name = &parent.link.name;
+        Error::new(code::DIFFERENT, format!("parent {name:?}: takes no such device: {why}"))
+            .with_details(format!("{refused}; {what_to_do}"))
+            .into()
+    }
+
+    /// What sits on a parent, as far as it can be seen from there.
+    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if let Some(index) = parent.link.master
+            && let Some(master) = self.net(parent.in_pod)?.link_at(index).await?
+        {
+            found.push(format!("it is a port of {} {:?}", master.kind, master.name));
+        }
+        for kind in SITTING {
+            found.extend(self.siblings(parent, kind).await?.iter().map(|sibling| format!("{sibling} is on it")));
+        }
+        Ok(found)
+    }
+}
+
+/// The types of devices of which a parent takes one only.
+const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
+
 async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
     let links = net.links().await?;
     let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
@@ -115,12 +165,18 @@ async fn not_found(net: &Net, name: &str, place: &str) -> Result<Error> {
 
 /// The link of the default route with the lowest metric, of IPv4 or else of IPv6.
 async fn default_link(net: &Net) -> Result<Option<Link>> {
-    for ipv6 in [false, true] {
-        let routes = net.routes(ipv6).await?;
-        let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
-        if let Some(index) = defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
-            return Ok(net.link_at(index).await?);
-        }
+    match default_link_of(net, false).await? {
+        Some(link) => Ok(Some(link)),
+        None => default_link_of(net, true).await,
     }
-    Ok(None)
+}
+
+/// The link of the default route of one IP version with the lowest metric.
+pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
+    let routes = net.routes(ipv6).await?;
+    let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
+    match defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
+        Some(index) => Ok(net.link_at(index).await?),
+        None => Ok(None),
+    }
 }

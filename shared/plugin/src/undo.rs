@@ -3,7 +3,7 @@
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
 
 use podwire_net::{Link, Net, nft};
-use podwire_spec::Cidr;
+use podwire_spec::{Cidr, Route};
 
 use crate::{Context, Label, Result};
 
@@ -35,6 +35,8 @@ pub enum Undo {
         /// It was in the pod before.
         in_pod: bool,
     },
+    /// Remove a route of the node's by the link with this index.
+    HostRoute(u32, Route),
     /// Give an address back to the node's link with this index.
     RemovedHostAddress(u32, Cidr),
     /// Ask the delegate to release what it gave.
@@ -67,6 +69,7 @@ impl Undo {
             Self::SharedLink(_) | Self::SharedService { .. } | Self::SharedAddress(..) => {}
             Self::SharedUse => cx.leave().await?,
             Self::Lent { name, in_pod } => cx.give_back_one(&name, in_pod).await?,
+            Self::HostRoute(index, route) => drop(cx.host.delete_route(index, &route).await?),
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,
             Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),

@@ -38,7 +38,7 @@ pub mod code {
     pub const KERNEL: u32 = 103;
     /// The kernel lacks a feature, such as a type of device.
     pub const NO_KERNEL_FEATURE: u32 = 104;
-    /// `CNI_IFNAME` exists already in the pod, or an address is taken.
+    /// `CNI_IFNAME` exists already in the pod, or an address or a VLAN is taken.
     pub const EXISTS: u32 = 105;
     /// The call was ended by a signal; what it had done was undone.
     pub const SIGNAL: u32 = 106;

@@ -101,6 +101,11 @@ impl Cidr {
         self.prefix() == 0
     }
 
+    /// The network of one address alone: 32 or 128 bits.
+    pub fn of_host(ip: IpAddr) -> Self {
+        Self(IpNetwork::from(ip))
+    }
+
     /// The default network of the family that `ip` is of: `0.0.0.0/0` or `::/0`.
     pub fn default_of(ip: IpAddr) -> Self {
         let any = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

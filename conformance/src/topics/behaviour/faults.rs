@@ -39,13 +39,14 @@ const REFUSED: Fault = Fault { call: "sendto", how: "poke_enter=@arg2=14000000ff
 const FILES: &[&str] = &["mkdirat", "openat", "flock", "fdatasync", "fsync", "renameat2", "linkat", "symlinkat"];
 
 /// A node with a pod that has all that is made once a node, and another pod to be added, on a bridge that is not there.
-struct Scene {
-    attachment: Attachment,
-    /// Keeps the first pod.
-    _first: Attachment,
+pub(in crate::topics) struct Scene<K> {
+    /// The pod to be added.
+    pub(in crate::topics) attachment: Attachment,
+    /// Keeps what the lab has beside it.
+    pub(in crate::topics) _keeps: K,
 }
 
-fn scene(case: &Case) -> Result<Scene> {
+fn scene(case: &Case) -> Result<Scene<Attachment>> {
     let node = case.node("n1")?;
     let conf = |bridge: &str, subnet: &str| -> Value {
         case.bridge_with(json!({
@@ -56,7 +57,7 @@ fn scene(case: &Case) -> Result<Scene> {
     let first = case.attachment(&node, &case.pod("first")?, &conf("first", "10.8.0.0/24"));
     first.add()?;
     let attachment = case.attachment(&node, &case.pod("p1")?, &conf("second", "10.7.0.0/24"));
-    Ok(Scene { attachment, _first: first })
+    Ok(Scene { attachment, _keeps: first })
 }
 
 /// Makes the call with the `nth` one spoilt; tells whether there was an `nth`.
@@ -72,8 +73,16 @@ fn with_fault(case: &Case, call: Call, fault: Fault, nth: usize) -> Result<(Outp
     Ok((output, seen >= nth))
 }
 
+/// Has the kernel refuse each request of ADD in turn, each in a new scene; gives how many there were.
+pub(in crate::topics) fn every_refusal_of_add<K>(
+    case: &Case,
+    scene: impl Fn(&Case) -> Result<Scene<K>>,
+) -> Result<usize> {
+    every_fault_of_add(case, REFUSED, scene)
+}
+
 /// Spoils every one in turn of ADD; gives how many there were.
-fn every_fault_of_add(case: &Case, fault: Fault) -> Result<usize> {
+fn every_fault_of_add<K>(case: &Case, fault: Fault, scene: impl Fn(&Case) -> Result<Scene<K>>) -> Result<usize> {
     for nth in 1..ENOUGH {
         let scene = scene(case)?;
         let Attachment { node, pod, .. } = &scene.attachment;
@@ -92,13 +101,15 @@ fn every_fault_of_add(case: &Case, fault: Fault) -> Result<usize> {
         if !hit {
             return Ok(nth - 1);
         }
+        // A request that is refused early leaves none, and the first of all not even their folder.
+        std::fs::create_dir_all(case.leases())?;
         std::fs::remove_dir_all(case.leases())?;
     }
     bail!("more than {ENOUGH} calls of {}", fault.call)
 }
 
 fn p20_a_request_that_is_refused_leaves_nothing(case: &Case) -> Result<()> {
-    let seen = every_fault_of_add(case, REFUSED)?;
+    let seen = every_refusal_of_add(case, scene)?;
     ensure!(seen > 5, "only {seen} requests were seen");
     Ok(())
 }
@@ -106,7 +117,7 @@ fn p20_a_request_that_is_refused_leaves_nothing(case: &Case) -> Result<()> {
 fn p20_a_file_that_fails_leaves_nothing(case: &Case) -> Result<()> {
     let mut seen = 0;
     for &call in FILES {
-        seen += every_fault_of_add(case, Fault { call, how: "error=ENOMEM" })?;
+        seen += every_fault_of_add(case, Fault { call, how: "error=ENOMEM" }, scene)?;
         std::fs::remove_dir_all(case.leases())?;
     }
     ensure!(seen > 5, "only {seen} calls were seen");

@@ -3,7 +3,7 @@
 mod check;
 mod collect;
 mod delegate;
-mod faults;
+pub(super) mod faults;
 mod remove;
 mod rollback;
 mod status;

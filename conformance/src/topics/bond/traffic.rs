@@ -160,6 +160,8 @@ fn p28_bond_delivers_over_both_cables(case: &Case) -> Result<()> {
             let mut captures = [Capture::on(&far, LINKS[0])?, Capture::on(&far, LINKS[1])?];
             for host in &hosts {
                 reaches(&attachment.pod, *host)?;
+                // In turn with the ARP request before it, one would always leave by the same cable.
+                Ping { count: 2, ..Ping::default() }.run(&attachment.pod, *host)?;
             }
             let own: IpAddr = attachment.pod.ips("eth0")?[0].trim_end_matches("/24").parse()?;
             let [one, two] = captures.each_mut().map(|capture| requests(capture, own));
@@ -205,7 +207,8 @@ fn p28_bond_balances_by_load(case: &Case) -> Result<()> {
             }
             switch.down("p1")?;
             switch.down("p2")?;
-            isolated(pod, far()?)
+            isolated(pod, far()?)?;
+            attachment.del()
         };
         attempt().with_context(|| mode.to_owned())?;
     }

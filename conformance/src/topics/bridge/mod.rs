@@ -20,31 +20,31 @@ pub(super) const TESTS: &[&[Test]] =
     &[addresses::TESTS, ports::TESTS, vlan::TESTS, filter::TESTS, masquerade::TESTS, ipv6::TESTS, labels::TESTS];
 
 /// A pod that was added, with what ADD said.
-struct Added {
-    attachment: Attachment,
-    result: Value,
+pub(super) struct Added {
+    pub(super) attachment: Attachment,
+    pub(super) result: Value,
 }
 
 impl Added {
     /// Makes the pod `name` and adds it to the network.
-    fn new(case: &Case, node: &Space, name: &str, conf: &Value) -> Result<Self> {
+    pub(super) fn new(case: &Case, node: &Space, name: &str, conf: &Value) -> Result<Self> {
         let attachment = case.attachment(node, &case.pod(name)?, conf);
         let result = attachment.add().with_context(|| format!("pod {name:?}"))?;
         Ok(Self { attachment, result })
     }
 
     /// The same after a CHECK, which has to pass right after ADD, before other pods come.
-    fn checked(self) -> Result<Self> {
+    pub(super) fn checked(self) -> Result<Self> {
         self.attachment.check(&self.result)?;
         Ok(self)
     }
 
-    fn pod(&self) -> &Space {
+    pub(super) fn pod(&self) -> &Space {
         &self.attachment.pod
     }
 
     /// The `n`th address that ADD reported.
-    fn ip(&self, n: usize) -> Result<IpAddr> {
+    pub(super) fn ip(&self, n: usize) -> Result<IpAddr> {
         let text = self.result["ips"][n]["address"].as_str().unwrap_or_default();
         let ip = text.split('/').next().unwrap_or_default();
         ip.parse().with_context(|| format!("address {n} of {}", self.result))
