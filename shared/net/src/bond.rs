@@ -296,7 +296,9 @@ impl Bond {
             _ => None,
         });
         let mut bond = Self::new(mode?);
-        data.iter().for_each(|option| bond.take(option));
+        for option in data {
+            bond.take(option);
+        }
         Some(bond)
     }
 
