@@ -1,6 +1,7 @@
 //! A plugin at work, step by step, for a person: what is asked, what comes back, what is on the node then, what reaches
 //! what, and that nothing is left in the end. Everything happens in namespaces that end with the program.
 
+mod bond;
 mod bridge;
 mod drawing;
 mod ipvlan;
@@ -43,6 +44,7 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo { plugin: "bridge", title: "two pods on a bridge", run: bridge::run },
+    Demo { plugin: "bond", title: "a pod with two links as one", run: bond::run },
     Demo {
         plugin: "macvlan",
         title: "two pods with MAC addresses of their own on a link of the node",

@@ -116,6 +116,11 @@ impl Space {
         self.netlink(async |_| see::await_address(wanted, limit).await)
     }
 
+    /// Waits until there is a link that `wanted` accepts; false if there is none within `limit`.
+    pub fn await_link(&self, limit: Duration, wanted: impl Fn(&Link) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_link(wanted, limit).await)
+    }
+
     /// Every unicast route but those of table `local`.
     pub fn routes(&self) -> Result<Vec<Route>> {
         self.netlink(async |handle| see::routes(&handle).await)
@@ -289,9 +294,7 @@ pub fn cable(a: &Space, a_name: &str, b: &Space, b_name: &str) -> Result<()> {
     b.up(b_name)?;
     // The kernel's link watch may take a second; until then frames vanish.
     for (space, name) in [(a, a_name), (b, b_name)] {
-        let running = space.netlink(async |_| {
-            see::await_link(|link| link.name == name && link.running, Duration::from_secs(5)).await
-        })?;
+        let running = space.await_link(Duration::from_secs(5), |link| link.name == name && link.running)?;
         if !running {
             bail!("link {name:?} in {:?}: up, and not running after 5 s", space.name);
         }

@@ -1,5 +1,6 @@
 //! Echo requests from inside a namespace.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -53,11 +54,36 @@ impl Ping {
         pings.with_context(|| format!("ping {target} from {:?}", space.name))
     }
 
+    /// Sends the requests `apart` from each other, the first after that time, whatever becomes of those before, and gives
+    /// the number of those that are never answered: not within `timeout` after the last one either.
+    pub fn lost(self, space: &Space, target: IpAddr, apart: Duration) -> Result<usize> {
+        let lost = space.ns.run(|| {
+            let socket = self.socket(target)?;
+            let id = id(&socket);
+            let mut answered = BTreeSet::new();
+            let mut collect = |end: Instant| -> Result<usize> {
+                while answered.len() < usize::from(self.count)
+                    && let Some(sequence) = next_reply(&socket, target, id, end)?
+                {
+                    answered.insert(sequence);
+                }
+                Ok(answered.len())
+            };
+            for sequence in 1..=self.count {
+                collect(Instant::now() + apart)?;
+                match socket.send_to(&echo(target, id, sequence, self.size), &SocketAddr::new(target, 0).into()) {
+                    Err(e) if !is_answer_no(&e) => return Err(e).context("send"),
+                    _ => {}
+                }
+            }
+            Ok(usize::from(self.count) - collect(Instant::now() + self.timeout)?)
+        })?;
+        lost.with_context(|| format!("pings to {target} from {:?}", space.name))
+    }
+
     fn inside(self, target: IpAddr) -> Result<Pings> {
         let socket = self.socket(target)?;
-        // Raw sockets see the replies to everybody's requests; the id tells ours.
-        let [.., high, low] = (std::process::id() ^ socket.as_raw_fd().unsigned_abs().rotate_left(8)).to_be_bytes();
-        let id = u16::from_be_bytes([high, low]);
+        let id = id(&socket);
         let mut pings = Pings::default();
         for sequence in 1..=self.count {
             let message = echo(target, id, sequence, self.size);
@@ -68,7 +94,7 @@ impl Ping {
                 Err(e) if is_answer_no(&e) => continue,
                 Err(e) => return Err(e).context("send"),
             }
-            if await_reply(&socket, target, &message[4..8], start + self.timeout)? {
+            if await_reply(&socket, target, (id, sequence), start + self.timeout)? {
                 pings.times.push(start.elapsed());
             }
         }
@@ -117,18 +143,35 @@ fn is_answer_no(error: &std::io::Error) -> bool {
     )
 }
 
-fn await_reply(socket: &Socket, target: IpAddr, id_and_sequence: &[u8], end: Instant) -> Result<bool> {
+/// Raw sockets see the replies to everybody's requests; the id tells a socket's own.
+fn id(socket: &Socket) -> u16 {
+    let [.., high, low] = (std::process::id() ^ socket.as_raw_fd().unsigned_abs().rotate_left(8)).to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+fn await_reply(socket: &Socket, target: IpAddr, (id, wanted): (u16, u16), end: Instant) -> Result<bool> {
+    while let Some(sequence) = next_reply(socket, target, id, end)? {
+        if sequence == wanted {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The sequence number of the next reply to a request with this id, if one comes before `end`.
+fn next_reply(socket: &Socket, target: IpAddr, id: u16, end: Instant) -> Result<Option<u16>> {
     let mut buffer = vec![0; 65536];
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(false);
+            return Ok(None);
         }
         socket.set_read_timeout(Some(left))?;
         let length = match (&*socket).read(&mut buffer) {
             Ok(length) => length,
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => continue,
-            Err(e) if is_answer_no(&e) => return Ok(false),
+            // An unreachable network says so here too; the next reply may come all the same.
+            Err(e) if is_answer_no(&e) => continue,
             Err(e) => return Err(e).context("receive"),
         };
         let bytes = &buffer[..length];
@@ -136,8 +179,11 @@ fn await_reply(socket: &Socket, target: IpAddr, id_and_sequence: &[u8], end: Ins
         let start = if target.is_ipv4() { usize::from(bytes[0] & 0x0f) * 4 } else { 0 };
         let reply = if target.is_ipv4() { 0 } else { 129 };
         let message = bytes.get(start..).unwrap_or_default();
-        if message.first() == Some(&reply) && message.get(4..8) == Some(id_and_sequence) {
-            return Ok(true);
+        if let [kind, _, _, _, a, b, c, d, ..] = message
+            && *kind == reply
+            && u16::from_be_bytes([*a, *b]) == id
+        {
+            return Ok(Some(u16::from_be_bytes([*c, *d])));
         }
     }
 }

@@ -185,6 +185,7 @@ fn prepare() -> Result<()> {
         "nf_tables",
         "ipvlan",
         "macvlan",
+        "bonding",
         "iptable_filter",
     ];
     modules::load(&Path::new("/usr/lib/uml/modules").join(kernel()), &wanted)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::conflist::{List, Member};
-use crate::lab::Lan;
+use crate::lab::{Lan, Space, cable};
 use crate::packets::{isolated, reaches};
 use crate::runner::{Case, Feature, Test};
 use crate::test;
@@ -20,6 +20,8 @@ macro_rules! example {
 
 /// The network of the demo.
 pub(crate) const BRIDGE: &str = example!("bridge");
+/// The network of the demo of bond.
+pub(crate) const BOND: &str = example!("bond");
 
 /// The network of the demo of ipvlan.
 pub(crate) const IPVLAN: &str = example!("ipvlan");
@@ -36,6 +38,7 @@ pub(crate) const OVERLAY: &str = example!("overlay");
 /// Tests with the example networks.
 pub(super) const TESTS: &[Test] = &[
     test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
+    test!(example_bond, "bond.conflist: a pod with two links of the node as one").needs(&[Feature::Bond]).ours(),
     test!(example_bridge, "bridge.conflist: pods behind the node's address").needs(&[Feature::NftInet]).ours(),
     test!(example_dual_stack, "dual-stack.conflist: the same with IPv6").needs(&[Feature::NftInet]).ours(),
     test!(
@@ -74,6 +77,25 @@ enum Pods {
 
 fn example_backend(case: &Case) -> Result<()> {
     run(case, example!("backend"), Pods::Meet)
+}
+
+/// The node's links go into the pod, one pod a node, and come back.
+fn example_bond(case: &Case) -> Result<()> {
+    let list = List::parse(BOND, &case.cni_path)?.with_leases(&case.leases());
+    let (node, pod, switch) = (case.node("node")?, case.pod("web")?, Space::switch("switch")?);
+    for (link, port) in [("eth1", "p1"), ("eth2", "p2")] {
+        cable(&node, link, &switch, port)?;
+        switch.plug("sw0", port)?;
+    }
+    switch.address("sw0", "10.30.0.200/24")?;
+    let member = Member { node: &node, pod: &pod, args: String::new() };
+    case.unchanged(&[&node, &pod], || {
+        let added = list.add(&member)?;
+        list.check(&member, &added.result)?;
+        reaches(&pod, "10.30.0.200".parse()?)?;
+        list.del(&member, &added.result)?;
+        list.del(&member, &added.result).context("the second time").map(drop)
+    })
 }
 
 fn example_bridge(case: &Case) -> Result<()> {

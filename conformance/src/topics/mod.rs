@@ -1,6 +1,7 @@
 //! The tests, one file or folder a topic. Names start with the ids of the protocol's checklist that a test proves.
 
 mod behaviour;
+mod bond;
 mod bridge;
 mod host_local;
 mod input;
@@ -23,6 +24,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "output", tests: output::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
+    Topic { name: "bond", tests: bond::TESTS },
     Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "vxlan", tests: vxlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },

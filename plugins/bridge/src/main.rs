@@ -21,6 +21,7 @@ use podwire_plugin::{
     net::{Link, nft},
     run,
     spec::Env,
+    warn_of_bonds_on,
 };
 
 fn main() -> std::process::ExitCode {
@@ -38,7 +39,13 @@ impl Attach for Bridge {
     }
 
     async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
-        device::attach(cx).await
+        let attached = device::attach(cx).await?;
+        let bridge = &attached.node[0];
+        // One that podwire made has its ports from podwire; those of another may be anything.
+        if Label::parse(&bridge.alias).is_none() {
+            warn_of_bonds_on(&cx.host, bridge).await?;
+        }
+        Ok(attached)
     }
 
     fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result<()> {
@@ -102,7 +109,10 @@ impl Attach for Bridge {
         if cx.conf.plugin.ip_masq || cx.conf.plugin.macspoofchk {
             nft::is_available(cx.nft()?)?;
         }
-        device::existing(cx).await.map(drop)
+        if let Some(bridge) = device::existing(cx).await? {
+            warn_of_bonds_on(&cx.host, &bridge).await?;
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use podwire_plugin::{
     AddResult, Context, Error, Result, host_veth_name,
     net::{Link, Port, Vlan, nft},
+    warn_of_bonds_on,
 };
 
 use crate::{config::Config, device, gateway};
@@ -17,6 +18,7 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) 
     if config.promisc_mode && !bridge.promisc {
         return differs(format!("bridge {:?}", bridge.name), "promiscuous", "not".to_owned());
     }
+    warn_of_bonds_on(&cx.host, &bridge).await?;
     let port = cx.verify_port(link, &bridge).await?;
     if !port.up && !config.disable_container_interface {
         return differs(format!("port {:?}", port.name), "up", "down".to_owned());

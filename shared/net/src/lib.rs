@@ -9,6 +9,7 @@
 //! Every error is an [`Error`] that names object, operation, errno and the kernel's own words.
 
 mod address;
+mod bond;
 mod bridge;
 mod error;
 mod ethtool;
@@ -27,6 +28,9 @@ mod vlan;
 mod vxlan;
 
 pub use address::Address;
+pub use bond::{
+    AdSelect, ArpValidate, Bond, BondMode, BondPort, Choice, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy,
+};
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};
 pub use ethtool::{set_tx_checksum, tx_checksum};

@@ -11,7 +11,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use podwire_spec::Mac;
 
-use crate::{Error, Net, Netns, Result};
+use crate::{BondPort, Error, Net, Netns, Result};
 
 /// `IFLA_ALT_IFNAME` in `linux/if_link.h`.
 const ALT_IFNAME: u16 = 53;
@@ -52,6 +52,10 @@ pub struct Link {
     pub vlan_filtering: bool,
     /// For a port of a bridge: its options.
     pub port: Option<Port>,
+    /// For a port of a bond: what the bond makes of it.
+    pub bond_port: Option<BondPort>,
+    /// The MAC address that is burnt into hardware; none for what software makes.
+    pub permanent_mac: Option<Mac>,
     /// For a device with options of its own: these, for the module of its type to read.
     pub(crate) data: Option<InfoData>,
 }
@@ -355,6 +359,19 @@ impl Net {
         self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
     }
 
+    /// Moves a link into another namespace, where it is down, has no master and no addresses, and is named `name`.
+    ///
+    /// # Errors
+    /// EEXIST where the name is taken there; EINVAL for a link that has to stay where it is.
+    pub async fn move_link(&self, link: &Link, to: &Netns, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes.extend([LinkAttribute::NetNsFd(to.raw_fd()), LinkAttribute::IfName(name.to_owned())]);
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.request(|| format!("link {:?}", link.name), "move", message, 0).await.map(drop)
+    }
+
     /// Gives a link another name, of up to 127 bytes.
     ///
     /// # Errors
@@ -472,6 +489,7 @@ impl From<LinkMessage> for Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::PermAddress(bytes) => link.permanent_mac = bytes.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
@@ -521,6 +539,7 @@ impl Link {
                     neigh_suppress: options.contains(&InfoBridgePort::NeighSupress(true)),
                 });
             }
+            LinkInfo::PortData(InfoPortData::BondPort(options)) => self.bond_port = Some(BondPort::of(options)),
             _ => {}
         }
     }

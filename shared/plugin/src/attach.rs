@@ -26,7 +26,17 @@ pub trait Attach: Sized {
         Ok(())
     }
 
-    /// Makes the device, with `CNI_IFNAME` in the pod, still down.
+    /// The name of the pod's link: `CNI_IFNAME`, unless the configuration has a word in it.
+    fn ifname<'a>(env: &'a Env, _conf: &'a Self::Config) -> &'a str {
+        &env.ifname
+    }
+
+    /// Whether the pod's link keeps the MAC address that it had after ADD.
+    fn keeps_mac(_conf: &Self::Config) -> bool {
+        true
+    }
+
+    /// Makes the device, with [`Self::ifname`] in the pod, still down.
     async fn attach(cx: &mut Context<Self::Config>) -> Result<Attached>;
 
     /// Completes the result once the addresses are known.
@@ -168,13 +178,14 @@ impl<T: Attach> Plugin for T {
         let made = cx.conf.prev_result.clone().ok_or_else(|| {
             Error::invalid("prevResult", "missing").with_details("CHECK compares the pod with the result of its ADD")
         })?;
-        let link = pod_link(cx).await?;
-        let listed = made.interfaces.iter().find(|interface| is_pods(interface, &cx.env.netns, &cx.env.ifname));
+        let name = T::ifname(&cx.env, &cx.conf.plugin);
+        let link = pod_link(cx, name).await?;
+        let listed = made.interfaces.iter().find(|interface| is_pods(interface, &cx.env.netns, name));
         // A chain whose last word was an old version has no list to compare with.
         if let Some(interface) = listed {
-            compare(&link, interface)?;
+            compare(&link, interface, T::keeps_mac(&cx.conf.plugin))?;
         } else if !made.interfaces.is_empty() {
-            let object = format!("prevResult: interface {:?} in {:?}", cx.env.ifname, cx.env.netns);
+            let object = format!("prevResult: interface {name:?} in {:?}", cx.env.netns);
             return Err(Error::differs(object, "to be listed", "no such interface").into());
         }
         cx.verify_addresses(&link, &made).await?;
@@ -241,17 +252,16 @@ fn chained(mut previous: AddResult, own: AddResult, has_delegate: bool) -> AddRe
     previous
 }
 
-/// The pod's link named `CNI_IFNAME`.
-async fn pod_link<C>(cx: &Context<C>) -> Result<Link> {
-    let name = &cx.env.ifname;
+/// The pod's link of that name.
+async fn pod_link<C>(cx: &Context<C>, name: &str) -> Result<Link> {
     let link = cx.pod()?.link(name).await?;
     link.ok_or_else(|| Error::differs(format!("pod's link {name:?}"), "to be there", "none").into())
 }
 
-fn compare(link: &Link, made: &Interface) -> Result<()> {
+fn compare(link: &Link, made: &Interface, keeps_mac: bool) -> Result<()> {
     let object = format!("pod's link {:?}", link.name);
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    if !made.mac.is_empty() && !made.mac.eq_ignore_ascii_case(&mac) {
+    if keeps_mac && !made.mac.is_empty() && !made.mac.eq_ignore_ascii_case(&mac) {
         return Err(Error::differs(format!("{object}: MAC address"), &made.mac, mac).into());
     }
     match made.mtu {

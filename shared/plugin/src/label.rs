@@ -33,8 +33,19 @@ impl Label {
     pub fn user(&self) -> String {
         const MAX_NETWORK: usize = 38;
         const MAX_CONTAINER_ID: usize = 64;
-        let (network, id) = (shortened(&self.network, MAX_NETWORK), shortened(&self.container_id, MAX_CONTAINER_ID));
-        format!("podwire:{network}:{id}:{}", self.ifname)
+        format!("podwire:{}", self.fitted(MAX_NETWORK, MAX_CONTAINER_ID))
+    }
+
+    /// The label without its prefix, in the form that fits an altname behind the name of a link that was lent.
+    pub fn borrower(&self) -> String {
+        const MAX_NETWORK: usize = 20;
+        const MAX_CONTAINER_ID: usize = 54;
+        self.fitted(MAX_NETWORK, MAX_CONTAINER_ID)
+    }
+
+    fn fitted(&self, max_network: usize, max_container_id: usize) -> String {
+        let (network, id) = (shortened(&self.network, max_network), shortened(&self.container_id, max_container_id));
+        format!("{network}:{id}:{}", self.ifname)
     }
 
     /// The label of what belongs to the network as a whole.

@@ -16,9 +16,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 mod addresses;
 mod attach;
+mod bridged;
 mod context;
 mod delegate;
 mod label;
+mod lend;
 mod output;
 mod parent;
 mod port;
@@ -30,6 +32,7 @@ mod undo;
 
 pub use anyhow::{self, Result};
 pub use attach::{Attach, Attached, PodSide, delete_pod_link};
+pub use bridged::{warn_of_bond, warn_of_bonds_on};
 pub use context::Context;
 pub use label::{Label, host_veth_name};
 pub use output::join;

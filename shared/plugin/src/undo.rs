@@ -30,6 +30,13 @@ pub enum Undo {
     },
     /// Stop being a user of a shared link (see `share.rs`).
     SharedUse,
+    /// Give back a link that was lent (see `lend.rs`).
+    Lent {
+        /// Its name.
+        name: String,
+        /// It was in the pod before.
+        in_pod: bool,
+    },
     /// Remove a route of the node's by the link with this index.
     HostRoute(u32, Route),
     /// Give an address back to the node's link with this index.
@@ -74,6 +81,7 @@ impl Undo {
                 }
             }
             Self::SharedUse => cx.leave().await?,
+            Self::Lent { name, in_pod } => cx.give_back_one(&name, in_pod).await?,
             Self::HostRoute(index, route) => drop(cx.host.delete_route(index, &route).await?),
             Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
             Self::Delegate => cx.delegate_del().await?,

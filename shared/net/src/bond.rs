@@ -1,0 +1,471 @@
+//! Bonds: their options, and what the kernel says of a bond and of its ports.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{
+        BondAdInfo, BondAllPortActive, BondPortState, InfoBond, InfoBondPort, InfoData, InfoKind, LinkAttribute,
+        LinkInfo, LinkMessage, MiiStatus,
+    },
+};
+use podwire_spec::Mac;
+
+use crate::{Kind, Link, Net, Result, link::Device};
+
+/// One of several values that the kernel numbers from 0 and names in its
+/// [documentation](https://docs.kernel.org/networking/bonding.html).
+pub trait Choice: Copy + 'static {
+    /// Every value, in the order of its number.
+    const ALL: &'static [Self];
+    /// Their names, in the same order.
+    const NAMES: &'static [&'static str];
+
+    /// The kernel's number for it.
+    fn number(self) -> u8;
+
+    /// The kernel's name for it.
+    fn name(self) -> &'static str {
+        Self::NAMES[usize::from(self.number())]
+    }
+
+    /// The value with this number.
+    fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The value with this name, or with this number as text.
+    fn of_text(text: &str) -> Option<Self> {
+        match Self::NAMES.iter().position(|name| *name == text) {
+            Some(place) => Self::ALL.get(place).copied(),
+            None => text.parse().ok().and_then(Self::of_number),
+        }
+    }
+}
+
+/// An enum whose variants are numbered as they stand, with the kernel's names.
+macro_rules! choice {
+    ($(#[$doc:meta])* $kind:ident { $($(#[$note:meta])* $value:ident = $name:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $kind { $($(#[$note])* $value),+ }
+
+        impl Choice for $kind {
+            const ALL: &'static [Self] = &[$(Self::$value),+];
+            const NAMES: &'static [&'static str] = &[$($name),+];
+
+            fn number(self) -> u8 {
+                self as u8
+            }
+        }
+    };
+}
+
+choice! {
+    /// How a bond uses its links.
+    BondMode {
+        /// One frame here, the next there.
+        BalanceRr = "balance-rr",
+        /// One link works, the others wait.
+        ActiveBackup = "active-backup",
+        /// By a hash of the addresses.
+        BalanceXor = "balance-xor",
+        /// Every frame on every link.
+        Broadcast = "broadcast",
+        /// Link aggregation with the switch (LACP).
+        Lacp = "802.3ad",
+        /// What is sent is spread by load.
+        BalanceTlb = "balance-tlb",
+        /// As before, and what is received too, by answers to ARP.
+        BalanceAlb = "balance-alb",
+    }
+}
+
+impl BondMode {
+    /// Why a bond of this mode is no good port of a bridge; `None` for those that are.
+    pub fn harm_to_bridge(self) -> Option<&'static str> {
+        match self {
+            Self::BalanceRr => Some(
+                "frames of one sender leave by every link in turn, and without a link aggregation on the switch it sees \
+                 that sender's address move from port to port all the time",
+            ),
+            Self::Broadcast => Some(
+                "every frame leaves by every link, and comes back by one of them to the bridge, which then looks for its \
+                 sender outside",
+            ),
+            Self::BalanceTlb => Some(
+                "the mode sends with the addresses of its links in place of the sender's, which behind a bridge is \
+                 somebody else, and frames that the bridge floods come back by another link",
+            ),
+            Self::BalanceAlb => Some(
+                "the mode answers ARP with the addresses of its links, which it cannot do for those behind the bridge, \
+                 and frames that the bridge floods come back by another link",
+            ),
+            Self::ActiveBackup | Self::BalanceXor | Self::Lacp => None,
+        }
+    }
+}
+
+choice! {
+    /// Which MAC address the active link of [`BondMode::ActiveBackup`] has.
+    FailOverMac {
+        /// All links have the bond's.
+        None = "none",
+        /// Each has its own, and the bond has the active one's.
+        Active = "active",
+        /// Each has its own until it becomes active, when it gets the bond's.
+        Follow = "follow",
+    }
+}
+
+choice! {
+    /// What decides by which link a frame leaves.
+    XmitHashPolicy {
+        /// MAC addresses.
+        Layer2 = "layer2",
+        /// IP addresses and ports.
+        Layer34 = "layer3+4",
+        /// MAC and IP addresses.
+        Layer23 = "layer2+3",
+        /// As `Layer23`, of the packet inside a tunnel.
+        Encap23 = "encap2+3",
+        /// As `Layer34`, of the packet inside a tunnel.
+        Encap34 = "encap3+4",
+        /// VLAN and sender's MAC address.
+        VlanSourceMac = "vlan+srcmac",
+    }
+}
+
+choice! {
+    /// Which ARP frames count as a sign of life.
+    ArpValidate {
+        /// Any traffic counts.
+        None = "none",
+        /// Validated on the active link.
+        Active = "active",
+        /// Validated on the waiting links.
+        Backup = "backup",
+        /// Validated on all.
+        All = "all",
+        /// Only ARP counts.
+        Filter = "filter",
+        /// Only ARP counts, validated on the active link.
+        FilterActive = "filter_active",
+        /// Only ARP counts, validated on the waiting links.
+        FilterBackup = "filter_backup",
+    }
+}
+
+choice! {
+    /// When the primary link becomes active again.
+    PrimaryReselect {
+        /// Whenever it is up.
+        Always = "always",
+        /// When it is faster than the active one.
+        Better = "better",
+        /// When the active one fails.
+        Failure = "failure",
+    }
+}
+
+choice! {
+    /// How often the switch is asked to send LACP frames.
+    LacpRate {
+        /// Every 30 seconds.
+        Slow = "slow",
+        /// Every second.
+        Fast = "fast",
+    }
+}
+
+choice! {
+    /// Which aggregation becomes active.
+    AdSelect {
+        /// The one with the greatest bandwidth, when the active one has no link any more.
+        Stable = "stable",
+        /// The one with the greatest bandwidth, at every change.
+        Bandwidth = "bandwidth",
+        /// The one with the most links, at every change.
+        Count = "count",
+    }
+}
+
+/// A bond's options; what is `None` is the kernel's default for the mode. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the kernel's option of that name")]
+pub struct Bond {
+    pub mode: BondMode,
+    pub miimon: Option<u32>,
+    pub updelay: Option<u32>,
+    pub downdelay: Option<u32>,
+    pub arp_interval: Option<u32>,
+    pub arp_ip_targets: Vec<Ipv4Addr>,
+    pub ns_ip6_targets: Vec<Ipv6Addr>,
+    pub arp_validate: Option<ArpValidate>,
+    /// The index of the primary link. Not sent with the others: it has to be a port first.
+    pub primary: Option<u32>,
+    pub primary_reselect: Option<PrimaryReselect>,
+    pub fail_over_mac: Option<FailOverMac>,
+    pub xmit_hash_policy: Option<XmitHashPolicy>,
+    pub resend_igmp: Option<u32>,
+    pub num_peer_notif: Option<u8>,
+    pub all_slaves_active: Option<bool>,
+    pub min_links: Option<u32>,
+    pub packets_per_slave: Option<u32>,
+    pub lacp_rate: Option<LacpRate>,
+    pub ad_select: Option<AdSelect>,
+    pub tlb_dynamic_lb: Option<bool>,
+}
+
+/// A port of a bond, as the kernel sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BondPort {
+    /// Link monitoring found it up.
+    pub up: bool,
+    /// It takes part in the traffic, and does not only wait.
+    pub active: bool,
+    /// The MAC address that it had before.
+    pub mac: Option<Mac>,
+}
+
+impl Bond {
+    /// A bond with the kernel's defaults.
+    pub fn new(mode: BondMode) -> Self {
+        Self {
+            mode,
+            miimon: None,
+            updelay: None,
+            downdelay: None,
+            arp_interval: None,
+            arp_ip_targets: vec![],
+            ns_ip6_targets: vec![],
+            arp_validate: None,
+            primary: None,
+            primary_reselect: None,
+            fail_over_mac: None,
+            xmit_hash_policy: None,
+            resend_igmp: None,
+            num_peer_notif: None,
+            all_slaves_active: None,
+            min_links: None,
+            packets_per_slave: None,
+            lacp_rate: None,
+            ad_select: None,
+            tlb_dynamic_lb: None,
+        }
+    }
+
+    /// For making it. The kernel takes the options in an order of its own, whatever theirs is in the message.
+    pub fn kind(&self) -> Kind<'static> {
+        let mut data = vec![InfoBond::Mode(self.mode.number().into())];
+        let targets = |is_empty: bool, option| (!is_empty).then_some(option);
+        let all_active =
+            |on| InfoBond::AllPortsActive(if on { BondAllPortActive::Delivered } else { BondAllPortActive::Dropped });
+        data.extend(
+            [
+                self.miimon.map(InfoBond::MiiMon),
+                self.updelay.map(InfoBond::UpDelay),
+                self.downdelay.map(InfoBond::DownDelay),
+                self.arp_interval.map(InfoBond::ArpInterval),
+                targets(self.arp_ip_targets.is_empty(), InfoBond::ArpIpTarget(self.arp_ip_targets.clone())),
+                targets(self.ns_ip6_targets.is_empty(), InfoBond::NsIp6Target(self.ns_ip6_targets.clone())),
+                self.arp_validate.map(|value| InfoBond::ArpValidate(u32::from(value.number()).into())),
+                self.primary_reselect.map(|value| InfoBond::PrimaryReselect(value.number().into())),
+                self.fail_over_mac.map(|value| InfoBond::FailOverMac(value.number().into())),
+                self.xmit_hash_policy.map(|value| InfoBond::XmitHashPolicy(value.number().into())),
+                self.resend_igmp.map(InfoBond::ResendIgmp),
+                self.num_peer_notif.map(InfoBond::NumPeerNotif),
+                self.all_slaves_active.map(all_active),
+                self.min_links.map(InfoBond::MinLinks),
+                self.packets_per_slave.map(InfoBond::PacketsPerPort),
+                self.lacp_rate.map(|value| InfoBond::AdLacpRate(value.number().into())),
+                self.ad_select.map(|value| InfoBond::AdSelect(value.number().into())),
+                self.tlb_dynamic_lb.map(InfoBond::TlbDynamicLb),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        Kind::Device(Device { kind: InfoKind::Bond, data: InfoData::Bond(data) })
+    }
+
+    /// The options of a bond that is there; `None` for another device.
+    pub fn of(link: &Link) -> Option<Self> {
+        let Some(InfoData::Bond(data)) = &link.data else { return None };
+        let mode = data.iter().find_map(|option| match option {
+            InfoBond::Mode(mode) => BondMode::of_number(u8::from(*mode)),
+            _ => None,
+        });
+        let mut bond = Self::new(mode?);
+        for option in data {
+            bond.take(option);
+        }
+        Some(bond)
+    }
+
+    fn take(&mut self, option: &InfoBond) {
+        match option {
+            InfoBond::MiiMon(value) => self.miimon = Some(*value),
+            InfoBond::UpDelay(value) => self.updelay = Some(*value),
+            InfoBond::DownDelay(value) => self.downdelay = Some(*value),
+            InfoBond::ArpInterval(value) => self.arp_interval = Some(*value),
+            InfoBond::ArpIpTarget(list) => self.arp_ip_targets.clone_from(list),
+            InfoBond::NsIp6Target(list) => self.ns_ip6_targets.clone_from(list),
+            InfoBond::ArpValidate(value) => {
+                self.arp_validate = u8::try_from(u32::from(*value)).ok().and_then(ArpValidate::of_number);
+            }
+            InfoBond::Primary(index) => self.primary = Some(*index),
+            InfoBond::PrimaryReselect(value) => self.primary_reselect = PrimaryReselect::of_number((*value).into()),
+            InfoBond::FailOverMac(value) => self.fail_over_mac = FailOverMac::of_number((*value).into()),
+            InfoBond::XmitHashPolicy(value) => self.xmit_hash_policy = XmitHashPolicy::of_number((*value).into()),
+            InfoBond::ResendIgmp(value) => self.resend_igmp = Some(*value),
+            InfoBond::NumPeerNotif(value) => self.num_peer_notif = Some(*value),
+            InfoBond::AllPortsActive(value) => self.all_slaves_active = Some(u8::from(*value) != 0),
+            InfoBond::MinLinks(value) => self.min_links = Some(*value),
+            InfoBond::PacketsPerPort(value) => self.packets_per_slave = Some(*value),
+            InfoBond::AdLacpRate(value) => self.lacp_rate = LacpRate::of_number((*value).into()),
+            InfoBond::AdSelect(value) => self.ad_select = AdSelect::of_number((*value).into()),
+            InfoBond::TlbDynamicLb(value) => self.tlb_dynamic_lb = Some(*value),
+            _ => {}
+        }
+    }
+
+    /// The first option that was asked for here and is another one in `found`: its name, as asked for, as found. The
+    /// primary link is left out, since an index says nothing.
+    pub fn difference(&self, found: &Self) -> Option<(&'static str, String, String)> {
+        let found = found.said();
+        self.said().into_iter().find_map(|(name, wanted)| {
+            let there = found.iter().find(|(other, _)| *other == name).map_or("none", |(_, value)| value);
+            (there != wanted).then(|| (name, wanted, there.to_owned()))
+        })
+    }
+
+    /// Every option that is given, by the name that it has in a configuration.
+    fn said(&self) -> Vec<(&'static str, String)> {
+        fn number<T: ToString>(name: &'static str, value: Option<T>) -> Option<(&'static str, String)> {
+            value.map(|value| (name, value.to_string()))
+        }
+        fn choice<T: Choice>(name: &'static str, value: Option<T>) -> Option<(&'static str, String)> {
+            value.map(|value| (name, value.name().to_owned()))
+        }
+        fn list<T: ToString>(name: &'static str, values: &[T]) -> Option<(&'static str, String)> {
+            let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+            (!values.is_empty()).then(|| (name, values.join(" ")))
+        }
+        let all = [
+            choice("mode", Some(self.mode)),
+            number("miimon", self.miimon),
+            number("updelay", self.updelay),
+            number("downdelay", self.downdelay),
+            number("arpInterval", self.arp_interval),
+            list("arpIpTargets", &self.arp_ip_targets),
+            list("nsIp6Targets", &self.ns_ip6_targets),
+            choice("arpValidate", self.arp_validate),
+            choice("primaryReselect", self.primary_reselect),
+            choice("failOverMac", self.fail_over_mac),
+            choice("xmitHashPolicy", self.xmit_hash_policy),
+            number("resendIgmp", self.resend_igmp),
+            number("numPeerNotif", self.num_peer_notif),
+            number("allSlavesActive", self.all_slaves_active),
+            number("minLinks", self.min_links),
+            number("packetsPerSlave", self.packets_per_slave),
+            choice("lacpRate", self.lacp_rate),
+            choice("adSelect", self.ad_select),
+            number("tlbDynamicLb", self.tlb_dynamic_lb),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+impl Link {
+    /// For a bond with LACP: the MAC address of the system on the other side; all zero where none answers.
+    pub fn lacp_partner(&self) -> Option<[u8; 6]> {
+        let Some(InfoData::Bond(data)) = &self.data else { return None };
+        data.iter().find_map(|option| match option {
+            InfoBond::AdInfo(infos) => infos.iter().find_map(|info| match info {
+                BondAdInfo::PartnerMac(mac) => Some(*mac),
+                _ => None,
+            }),
+            _ => None,
+        })
+    }
+}
+
+impl BondPort {
+    pub(crate) fn of(options: Vec<InfoBondPort>) -> Self {
+        let mut port = Self::default();
+        for option in options {
+            match option {
+                InfoBondPort::MiiStatus(status) => port.up = status == MiiStatus::Up,
+                InfoBondPort::BondPortState(state) => port.active = state == BondPortState::Active,
+                InfoBondPort::PermHwaddr(bytes) => port.mac = bytes.try_into().ok().map(Mac),
+                _ => {}
+            }
+        }
+        port
+    }
+}
+
+impl Net {
+    /// Makes one of a bond's ports its primary link.
+    ///
+    /// # Errors
+    /// EINVAL where it is not a port of it.
+    pub async fn set_primary(&self, bond: &Link, port: u32) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = bond.index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bond),
+            LinkInfo::Data(InfoData::Bond(vec![InfoBond::Primary(port)])),
+        ]));
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.request(|| format!("bond {:?}", bond.name), "set the primary link of", message, 0).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_known_by_name_and_by_number() {
+        for (number, name) in BondMode::NAMES.iter().enumerate() {
+            let of_name = BondMode::of_text(name).unwrap();
+            assert_eq!(Some(of_name), BondMode::of_text(&number.to_string()), "{name}");
+            assert_eq!((usize::from(of_name.number()), of_name.name()), (number, *name));
+        }
+        for text in ["", "7", "-1", "Balance-RR", "256"] {
+            assert_eq!(BondMode::of_text(text), None, "{text}");
+        }
+        assert_eq!(XmitHashPolicy::of_text("layer2+3"), Some(XmitHashPolicy::Layer23));
+        assert_eq!(XmitHashPolicy::Layer34.number(), 1);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_compared() {
+        let wanted = Bond { miimon: Some(100), ..Bond::new(BondMode::ActiveBackup) };
+        let found = Bond { num_peer_notif: Some(1), ..wanted.clone() };
+        assert_eq!(wanted.difference(&found), None);
+        let other = Bond { miimon: Some(50), ..found };
+        assert_eq!(wanted.difference(&other), Some(("miimon", "100".to_owned(), "50".to_owned())));
+        let targets = Bond { arp_ip_targets: vec![[10, 0, 0, 1].into()], ..wanted };
+        assert_eq!(targets.difference(&targets.clone()), None);
+        assert_eq!(targets.difference(&other).map(|(name, ..)| name), Some("miimon"));
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        let bond = Bond {
+            miimon: Some(100),
+            updelay: Some(200),
+            fail_over_mac: Some(FailOverMac::Follow),
+            xmit_hash_policy: Some(XmitHashPolicy::Encap34),
+            arp_validate: Some(ArpValidate::FilterBackup),
+            all_slaves_active: Some(true),
+            ..Bond::new(BondMode::BalanceAlb)
+        };
+        let Kind::Device(device) = bond.kind() else { panic!("not a device") };
+        let link = Link { data: Some(device.data), ..Link::default() };
+        assert_eq!(Bond::of(&link), Some(bond));
+        assert_eq!(Bond::of(&Link::default()), None);
+    }
+}
