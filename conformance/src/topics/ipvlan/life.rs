@@ -39,7 +39,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(p05_ipvlan_refuses_what_cannot_be, "modes, flags, and what contradicts itself").ours(),
     test!(ipvlan_is_what_the_reference_makes, "the same result, the same link")
         .needs(&[Feature::Ipvlan, Feature::Reference])
-        .ours(),
+        .ours()
+        // The reference waits for duplicate-address detection.
+        .limit(120),
 ];
 
 fn p23_ipvlan_check_passes_for_every_option(case: &Case) -> Result<()> {
