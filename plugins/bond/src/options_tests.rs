@@ -24,7 +24,8 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("failOverMac", r#"{"failOverMac": 0}"#, "0123456"),
     ("arpInterval", r#"{"arpInterval": 100, "arpIpTargets": ["10.0.0.1"]}"#, "0123"),
     ("arpInterval", r#"{"arpInterval": 100, "nsIp6Targets": ["fd00::1"]}"#, "0123"),
-    ("arpValidate", r#"{"arpInterval": 100, "arpIpTargets": ["10.0.0.1"], "arpValidate": "all"}"#, "0123"),
+    // It cannot be had without the interval, which is looked at first.
+    ("arpInterval", r#"{"arpInterval": 100, "arpIpTargets": ["10.0.0.1"], "arpValidate": "all"}"#, "0123"),
     ("primary", r#"{"primary": "eth1"}"#, "156"),
     ("primaryReselect", r#"{"primaryReselect": "failure"}"#, "156"),
     ("xmitHashPolicy", r#"{"xmitHashPolicy": "layer3+4"}"#, "245"),

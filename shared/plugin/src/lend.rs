@@ -326,12 +326,16 @@ mod tests {
     fn hardware_is_known_by_what_is_burnt_in() {
         let burnt = Some(Mac([0, 1, 2, 3, 4, 5]));
         let hardware = Loan { kind: String::new(), permanent: burnt, ..loan() };
-        let renamed = Link { name: "dev7".to_owned(), permanent_mac: burnt, ..Link::default() };
-        let impostor = Link { name: hardware.name.clone(), mac: hardware.mac, ..Link::default() };
+        let mut renamed = Link::known(7, "dev7", None);
+        renamed.permanent_mac = burnt;
+        let impostor = Link::known(8, &hardware.name, hardware.mac);
         assert!(hardware.is(&renamed) && !hardware.is(&impostor));
         assert_eq!(hardware.find(vec![impostor.clone(), renamed.clone()]), Some(renamed));
         assert!(!loan().is(&impostor), "of another type");
-        let veth = Link { kind: "veth".to_owned(), ..impostor };
-        assert_eq!(loan().find(vec![Link { name: "x".to_owned(), ..veth.clone() }, veth.clone()]), Some(veth));
+        let mut veth = impostor;
+        veth.kind = "veth".to_owned();
+        let mut renamed = veth.clone();
+        "x".clone_into(&mut renamed.name);
+        assert_eq!(loan().find(vec![renamed, veth.clone()]), Some(veth));
     }
 }

@@ -15,10 +15,12 @@ use crate::test;
 pub(super) const TESTS: &[Test] = &[
     test!(p28_bond_active_backup_survives_a_cut_cable, "fewer than 3 of the pings 20 ms apart are lost, both ways")
         .needs(NEEDS)
-        .ours(),
+        .ours()
+        .limit(60),
     test!(p28_bond_arp_monitoring_sees_a_dead_far_end, "fewer than 3 lost although the carrier stays; without it all")
         .needs(NEEDS)
-        .ours(),
+        .ours()
+        .limit(60),
     test!(p28_bond_delivers_over_both_cables, "balance-rr, balance-xor, broadcast: frames counted on each")
         .needs(NEEDS)
         .ours(),
