@@ -67,7 +67,9 @@ impl Screen {
     pub(super) fn matrix(&self, names: &[&str], columns: &[&str], reaches: impl Fn(usize, usize) -> Option<bool>) {
         let width = names.iter().chain(columns).map(|name| name.chars().count()).max().unwrap_or_default() + 2;
         print!("     {:width$}", "");
-        columns.iter().for_each(|name| print!("{name:<width$}"));
+        for name in columns {
+            print!("{name:<width$}");
+        }
         println!();
         for (row, name) in names.iter().enumerate() {
             print!("     {name:<width$}");

@@ -61,7 +61,7 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
         }
         match cx.host.add_address(link.index, gateway, false).await {
             Ok(()) => {
-                cx.undo_at_last_by(Undo::SharedAddress { link: link.index, bridge: bridge.index, address: gateway })
+                cx.undo_at_last_by(Undo::SharedAddress { link: link.index, bridge: bridge.index, address: gateway });
             }
             // Another call was first.
             Err(error) if error.is(Errno::EEXIST) => {}

@@ -19,6 +19,7 @@ const MAX_VNI: u32 = 0x00ff_ffff;
 /// The options. No reference plugin exists; the names are those of `ip link add type vxlan`, in camel case.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, most of them the kernel's")]
 pub(crate) struct Config {
     /// The VXLAN network identifier, 0 to 16777215.
     pub(crate) vni: u32,

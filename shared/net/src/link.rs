@@ -61,6 +61,7 @@ pub struct Link {
 }
 
 /// The options of a port of a bridge.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, independent of the others")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
     /// The bridge has taken it into service: it passes frames, or spanning tree is about to decide on it.

@@ -250,8 +250,8 @@ fn sift(message: &[u8]) -> Cow<'_, [u8]> {
     const NEW_LINK: [u8; 2] = 16_u16.to_ne_bytes();
     /// `AF_BRIDGE`: a port's VLANs are among the settings of its family.
     const BRIDGE: u8 = 7;
-    /// Of `linux/if_link.h`: ADDRESS, IFNAME, MTU, LINK, MASTER, OPERSTATE, LINKINFO, IFALIAS, GROUP, LINK_NETNSID,
-    /// PROP_LIST, PERM_ADDRESS.
+    /// Of `linux/if_link.h`: `ADDRESS`, `IFNAME`, `MTU`, `LINK`, `MASTER`, `OPERSTATE`, `LINKINFO`, `IFALIAS`, `GROUP`,
+    /// `LINK_NETNSID`, `PROP_LIST`, `PERM_ADDRESS`.
     const WANTED: [u16; 12] = [1, 3, 4, 5, 10, 16, 18, 20, 27, 37, 52, 54];
     if message.len() < HEADERS || message[4..6] != NEW_LINK || message[16] == BRIDGE {
         return message.into();

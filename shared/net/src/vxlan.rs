@@ -13,6 +13,7 @@ use crate::{Device, Kind, Link};
 const TOS_INHERIT: u8 = 1;
 
 /// The parameters of a VXLAN device.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, independent of the others")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vxlan {
     /// The VXLAN network identifier, 0 to 2^24-1.

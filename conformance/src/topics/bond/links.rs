@@ -1,6 +1,7 @@
 //! Links of the node and of the pod: lent, given back as they were, and found again whatever has become of them.
 
 use anyhow::{Context, Result, ensure};
+use rtnetlink::LinkMessageBuilder;
 use serde_json::json;
 
 use super::{LINKS, NEEDS, conf, node_at_switch, port_state, ports};
@@ -72,7 +73,7 @@ fn p22_bond_gives_back_what_the_pod_changed(case: &Case) -> Result<()> {
     pod.change("eth0", |link| link.mtu(1300))?;
     pod.down("eth1")?;
     pod.change("eth1", |link| link.name("mine".to_owned()))?;
-    pod.change("eth2", |link| link.nocontroller())?;
+    pod.change("eth2", LinkMessageBuilder::nocontroller)?;
     pod.change("eth2", |link| link.address(vec![2, 0, 0, 0, 9, 9]).mtu(1280))?;
     attachment.del()?;
     before.ensure_same(&case.snapshot(&[&node, &pod])?)
@@ -99,7 +100,7 @@ fn p22_bond_del_after_the_pod_vanished(case: &Case) -> Result<()> {
 /// Does with a link of the pod what the kernel does with hardware when a namespace ends: it is on the node again, down,
 /// and under another name if its own is taken.
 fn kernel_returns(pod: &Space, node: &Space, link: &str, name: &str) -> Result<()> {
-    pod.change(link, |link| link.nocontroller())?;
+    pod.change(link, LinkMessageBuilder::nocontroller)?;
     pod.down(link)?;
     pod.change(link, |link| link.name(name.to_owned()))?;
     pod.change(name, |link| link.setns_by_fd(node.ns.fd()))

@@ -1,6 +1,7 @@
 //! Modes and options: what the kernel makes of each, what CHECK says of it, and what is refused.
 
 use anyhow::{Context, Result, ensure};
+use rtnetlink::LinkMessageBuilder;
 use serde_json::json;
 
 use super::{NEEDS, bond_options, conf, node_at_switch, ports};
@@ -138,7 +139,7 @@ fn p23_bond_check_names_what_differs(case: &Case) -> Result<()> {
         ("the primary", &|pod| set(pod, &["primary", "eth2"]), &["primary", "eth1", "eth2"]),
         (
             "a link is taken out",
-            &|pod| pod.change("eth2", |link| link.nocontroller()),
+            &|pod| pod.change("eth2", LinkMessageBuilder::nocontroller),
             &["eth2", "in the bond", "eth1"],
         ),
         ("the MTU", &|pod| pod.change("eth0", |link| link.mtu(1300)), &["eth0", "MTU", "1500", "1300"]),
