@@ -26,8 +26,8 @@ build: ## the plugins as static release binaries, into target/cni
 	@.ci/setup build
 	@$(MAKE) --no-print-directory plugins
 
-demo: ## two pods on a bridge in a lab, step by step (PLUGIN=bridge)
-	@.ci/setup demo
+demo: ## two pods on a bridge in a lab, step by step (PLUGIN=bridge, bond, ipvlan, macvlan, vlan, vxlan)
+	@.ci/setup demo $(if $(filter-out bridge,$(PLUGIN)),guest)
 	@$(MAKE) --no-print-directory plugins suite
 	@.ci/lab $(SUITE) demo --cni-path $(BIN) $(PLUGIN)
 

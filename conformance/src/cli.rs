@@ -95,11 +95,16 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             if !options.inside {
                 become_root()?;
             }
-            runner::in_sandbox(options.inside, || bench::run(&options))
+            let here = runner::in_sandbox(options.inside, || bench::run(&options))?;
+            let there = if options.inside { ExitCode::SUCCESS } else { bench::elsewhere(&options)? };
+            Ok(if here == ExitCode::SUCCESS { there } else { here })
         }
         Command::Demo(options) => {
             if !options.inside {
                 become_root()?;
+                if let Some(ended) = demo::elsewhere(&options)? {
+                    return Ok(ended);
+                }
             }
             runner::in_sandbox(options.inside, || demo::run(&options))
         }

@@ -13,14 +13,19 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
 
 use crate::lab::Space;
+use crate::runner::{self, Feature};
 use report::{Bar, Pair, Report, Row};
-use rig::Rig;
+use rig::{PARENT, Rig};
 use stats::Series;
 
 /// Rounds before the measured ones: the first ADD makes the bridge, the first start reads the disk.
 const WARM_UP: usize = 3;
+
+/// Rounds in a guest kernel, where each takes many times as long.
+const GUEST_ROUNDS: usize = 20;
 
 /// Pods of the burst, and how many calls are under way at a time.
 const BURST: (usize, usize) = (200, 16);
@@ -28,15 +33,61 @@ const BURST: (usize, usize) = (200, 16);
 /// A kind of network, and how many times faster than the reference ours is promised to be on it.
 struct Case {
     title: &'static str,
-    masquerade: bool,
+    plugin: &'static str,
+    /// What the configuration says beside.
+    extra: fn() -> Value,
+    needs: &'static [Feature],
     add: f64,
-    del: f64,
+    /// None where the kernel's own work is nearly all of it.
+    del: Option<f64>,
 }
 
-const CASES: [Case; 2] = [
-    Case { title: "bridge + host-local", masquerade: false, add: 5.0, del: 1.5 },
-    Case { title: "the same with ipMasq", masquerade: true, add: 10.0, del: 3.0 },
+const CASES: [Case; 5] = [
+    Case {
+        title: "bridge + host-local",
+        plugin: "bridge",
+        extra: || bridge(false),
+        needs: &[],
+        add: 5.0,
+        del: Some(1.5),
+    },
+    Case {
+        title: "the same with ipMasq",
+        plugin: "bridge",
+        extra: || bridge(true),
+        needs: &[],
+        add: 10.0,
+        del: Some(3.0),
+    },
+    Case {
+        title: "macvlan + host-local",
+        plugin: "macvlan",
+        extra: || json!({ "master": PARENT }),
+        needs: &[Feature::Macvlan],
+        add: 4.0,
+        del: None,
+    },
+    Case {
+        title: "ipvlan + host-local",
+        plugin: "ipvlan",
+        extra: || json!({ "master": PARENT }),
+        needs: &[Feature::Ipvlan],
+        add: 4.0,
+        del: None,
+    },
+    Case {
+        title: "vlan + host-local",
+        plugin: "vlan",
+        extra: || json!({ "master": PARENT, "vlanId": 100 }),
+        needs: &[Feature::Vlan],
+        add: 4.0,
+        del: None,
+    },
 ];
+
+fn bridge(masquerade: bool) -> Value {
+    json!({ "bridge": "cni0", "isDefaultGateway": true, "ipMasq": masquerade })
+}
 
 /// What `bench` was asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,6 +104,12 @@ pub struct Options {
     /// Write the figures, the machine and the versions there
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     json: PathBuf,
+    /// Measure these plugins only, and nothing but ADD and DEL
+    #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Do not start a guest kernel for what this one lacks
+    #[arg(long)]
+    no_guest: bool,
     /// Fail if a figure misses what the project promises
     #[arg(long)]
     assert: bool,
@@ -70,17 +127,27 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let leases = tempfile::Builder::new().prefix("podwire-bench-").tempdir()?;
     let mut report = Report::new(&options.reference)?;
     let bench = Bench { options, leases: leases.path() };
-    for case in CASES {
+    let wanted = |case: &Case| options.only.is_empty() || options.only.iter().any(|plugin| plugin == case.plugin);
+    for case in CASES.iter().filter(|&case| wanted(case)) {
+        if !runner::lacking_here(case.needs)?.is_empty() {
+            continue;
+        }
         let title = case.title;
-        let rigs = bench.rigs(title, case.masquerade)?;
+        let rigs = bench.rigs(title, case.plugin, &(case.extra)())?;
         let (add, del) = bench.in_turns(title, &rigs)?;
         report.rows.push(Row::times(&format!("{title}: ADD"), &add).at_least(case.add));
-        report.rows.push(Row::times(&format!("{title}: DEL"), &del).at_least(case.del));
+        let del = Row::times(&format!("{title}: DEL"), &del);
+        report.rows.push(match case.del {
+            Some(ratio) => del.at_least(ratio),
+            None => del,
+        });
     }
-    report.rows.extend(bench.burst()?);
-    report.rows.push(bench.start_up()?);
-    report.bars.push(bench.resident()?);
-    report.bars.extend(binaries(&options.cni_path)?);
+    if options.only.is_empty() {
+        report.rows.extend(bench.burst()?);
+        report.rows.push(bench.start_up()?);
+        report.bars.push(bench.resident()?);
+        report.bars.extend(binaries(&options.cni_path)?);
+    }
 
     print!("{report}");
     report.write(&options.json)?;
@@ -89,6 +156,28 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         println!("missed: {line}");
     }
     Ok(if options.assert && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Measures in a guest kernel what this one has no devices for, each plugin beside the reference's as here.
+pub fn elsewhere(options: &Options) -> Result<ExitCode> {
+    let mut plugins = Vec::new();
+    for case in CASES.iter().filter(|case| options.only.is_empty() || options.only.iter().any(|one| one == case.plugin))
+    {
+        if !runner::lacking_here(case.needs)?.is_empty() {
+            plugins.push(case.plugin);
+        }
+    }
+    if plugins.is_empty() || options.no_guest {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plugins = plugins.join(",");
+    println!("\nThis kernel has no {plugins}; they are measured in a guest kernel (User-mode Linux):");
+    let reference = options.reference.display().to_string();
+    let rounds = options.rounds.min(GUEST_ROUNDS).to_string();
+    let mut args = vec!["bench", "--no-guest", "--only", &plugins, "--rounds", &rounds, "--reference", &reference];
+    args.extend(["--json", "/dev/null"]);
+    args.extend(options.assert.then_some("--assert"));
+    runner::in_guest_to_see(&args, &options.cni_path)
 }
 
 /// Runs a plugin as the only child and prints its peak resident memory, in kilobytes, as the last line on stderr.
@@ -109,11 +198,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// A rig for ours and one for the reference.
-    fn rigs(&self, title: &str, masquerade: bool) -> Result<Pair<Rig>> {
+    fn rigs(&self, title: &str, plugin: &'static str, extra: &Value) -> Result<Pair<Rig>> {
         let leases = self.leases.join(title);
         Ok(Pair {
-            ours: Rig::new(&self.options.cni_path, &leases.join("ours"), masquerade)?,
-            reference: Rig::new(&self.options.reference, &leases.join("reference"), masquerade)?,
+            ours: Rig::new(&self.options.cni_path, &leases.join("ours"), plugin, extra.clone())?,
+            reference: Rig::new(&self.options.reference, &leases.join("reference"), plugin, extra.clone())?,
         })
     }
 
@@ -146,7 +235,7 @@ impl Bench<'_> {
         let (count, width) = BURST;
         eprintln!("{count} pods, {width} at a time ...");
         let pods = (0..count).map(|i| Space::pod(&format!("pod-{i}"))).collect::<Result<Vec<_>>>()?;
-        let rigs = self.rigs("burst", false)?;
+        let rigs = self.rigs("burst", "bridge", &bridge(false))?;
         let one = |rig: &Rig| {
             let add = rig.burst("ADD", &pods, &[], width)?;
             let del = rig.burst("DEL", &pods, &add.results, width)?;
@@ -167,7 +256,7 @@ impl Bench<'_> {
     /// VERSION, which does nothing but start, print and end.
     fn start_up(&self) -> Result<Row> {
         eprintln!("start-up ...");
-        let rigs = self.rigs("start-up", false)?;
+        let rigs = self.rigs("start-up", "bridge", &bridge(false))?;
         let mut times = Pair::<Series>::default();
         for round in 0..WARM_UP + self.options.rounds {
             let (ours, reference) = (rigs.ours.version("bridge")?, rigs.reference.version("bridge")?);
@@ -181,7 +270,7 @@ impl Bench<'_> {
 
     /// Peak resident memory of an ADD with masquerade, the larger of the two networks.
     fn resident(&self) -> Result<Bar> {
-        let rigs = self.rigs("resident", true)?;
+        let rigs = self.rigs("resident", "bridge", &bridge(true))?;
         let pod = Space::pod("resident")?;
         let both = Pair { ours: rigs.ours.resident(&pod)?, reference: rigs.reference.resident(&pod)? };
         Ok(Bar::below("resident at its peak, kB (ADD with ipMasq)", &both, 4000))

@@ -10,14 +10,20 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::stats::Series;
-use crate::lab::Space;
+use crate::lab::{Space, cable};
+use crate::runner::merged;
+
+/// The node's link below macvlan and its like.
+pub(super) const PARENT: &str = "eth1";
 
 /// A set of plugins and a network on a node.
 pub(super) struct Rig {
     plugins: PathBuf,
     node: Space,
-    /// A pod that is there all the time, as on any node that is at work: the bridge has its carrier already.
-    neighbour: Space,
+    /// What is there all the time: for a bridge a pod, as on any node that is at work, so that it has its carrier
+    /// already; else what the parent's cable leads to.
+    _neighbour: Space,
+    plugin: &'static str,
     conf: Value,
 }
 
@@ -40,21 +46,25 @@ pub(super) struct Burst {
 }
 
 impl Rig {
-    /// A node and a network for `plugins`, with one pod; leases go to `leases`. A /16 leaves room for every pod.
-    pub(super) fn new(plugins: &Path, leases: &Path, masquerade: bool) -> Result<Self> {
+    /// A node and a network of `plugin`, one of `plugins`, with `extra` in its configuration; leases go to `leases`. A
+    /// /16 leaves room for every pod.
+    pub(super) fn new(plugins: &Path, leases: &Path, plugin: &'static str, extra: Value) -> Result<Self> {
         fs::create_dir_all(leases)?;
         let conf = json!({
             "cniVersion": "1.0.0",
             "name": "bench",
-            "type": "bridge",
-            "bridge": "cni0",
-            "isDefaultGateway": true,
-            "ipMasq": masquerade,
+            "type": plugin,
             "ipam": { "type": "host-local", "dataDir": leases, "ranges": [[{ "subnet": "10.78.0.0/16" }]] },
         });
+        let conf = merged(&conf, extra);
         let (node, neighbour) = (Space::node("node")?, Space::pod("neighbour")?);
-        let rig = Self { plugins: plugins.to_owned(), node, neighbour, conf };
-        rig.on_node(|| rig.call("ADD", &rig.neighbour, &Value::Null))?;
+        if plugin != "bridge" {
+            cable(&node, PARENT, &neighbour, "eth0")?;
+        }
+        let rig = Self { plugins: plugins.to_owned(), node, _neighbour: neighbour.clone(), plugin, conf };
+        if plugin == "bridge" {
+            rig.on_node(|| rig.call("ADD", &neighbour, &Value::Null))?;
+        }
         Ok(rig)
     }
 
@@ -95,7 +105,7 @@ impl Rig {
         let launcher = std::env::current_exe()?;
         let (kilobytes, result) = self.on_node(|| {
             let mut command = Command::new(&launcher);
-            command.arg("bench-resident").arg(self.plugins.join("bridge"));
+            command.arg("bench-resident").arg(self.plugins.join(self.plugin));
             let output = self.finish(command, "ADD", pod, &Value::Null, Stdio::piped())?;
             let printed = String::from_utf8_lossy(&output.stderr).into_owned();
             let last = printed.lines().last().unwrap_or_default();
@@ -129,7 +139,7 @@ impl Rig {
 
     /// One call, timed; the calling thread is in the node's namespace already.
     fn call(&self, command: &str, pod: &Space, previous: &Value) -> Result<Timed> {
-        let plugin = Command::new(self.plugins.join("bridge"));
+        let plugin = Command::new(self.plugins.join(self.plugin));
         let start = Instant::now();
         let output = self.finish(plugin, command, pod, previous, Stdio::null())?;
         let took = start.elapsed();

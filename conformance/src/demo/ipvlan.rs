@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::parent::{Row, Show};
 use crate::lab::Lan;
-use crate::runner::Feature;
 use crate::runtimes::examples;
 
 const fn flat(returns: bool, extra: fn(&Lan) -> Result<Value>, reaches: [bool; 3]) -> Row {
@@ -25,7 +24,6 @@ fn by_the_node(lan: &Lan, extra: Value) -> Result<Value> {
 pub(super) const SHOW: Show = Show {
     plugin: "ipvlan",
     example: examples::IPVLAN,
-    needs: Feature::IpvlanL3s,
     rows: &[
         flat(false, |_| Ok(json!({})), [true, true, false]),
         flat(false, |_| Ok(json!({ "hostAccess": true })), [true, true, true]),

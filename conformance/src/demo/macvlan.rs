@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::parent::{Row, Show};
 use crate::lab::Lan;
-use crate::runner::Feature;
 use crate::runtimes::examples;
 
 const NET: &str = "192.168.7";
@@ -17,7 +16,6 @@ const fn row(mode: &'static str, returns: bool, extra: fn(&Lan) -> Result<Value>
 pub(super) const SHOW: Show = Show {
     plugin: "macvlan",
     example: examples::MACVLAN,
-    needs: Feature::Macvlan,
     rows: &[
         row("bridge", false, |_| Ok(json!({})), [true, true, false]),
         row("bridge", false, |_| Ok(json!({ "hostAccess": true })), [true, true, true]),

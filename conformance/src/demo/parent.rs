@@ -14,7 +14,7 @@ use super::{Stage, address, ips};
 use crate::conflist::{Added, List, Member};
 use crate::lab::{Lan, Snapshot, Space};
 use crate::packets::{Ping, reaches};
-use crate::runner::{Feature, merged};
+use crate::runner::merged;
 
 /// What is particular to a type of device.
 pub(super) struct Show {
@@ -22,8 +22,6 @@ pub(super) struct Show {
     pub(super) plugin: &'static str,
     /// The example network.
     pub(super) example: &'static str,
-    /// Without which there is nothing to show.
-    pub(super) needs: Feature,
     pub(super) rows: &'static [Row],
     /// What is to be said below the matrix.
     pub(super) note: &'static str,
@@ -52,7 +50,6 @@ struct Scene<'a> {
 
 /// Shows it.
 pub(super) fn run(stage: &Stage<'_>, show: &Show) -> Result<()> {
-    ensure!(show.needs.is_here(), "this kernel lacks {}, so there is nothing to show", show.needs.name());
     let scene = Scene::new(stage, show)?;
     let spaces = [&scene.lan.node, &scene.pods[0], &scene.pods[1]];
     let before = Snapshot::take(&spaces, stage.directory)?;

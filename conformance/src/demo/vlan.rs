@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::Stage;
 use super::screen::ms;
 use crate::conflist::{Added, List, Member};
 use crate::lab::{Snapshot, Space, cable};
 use crate::packets::{Capture, Ping, Tag};
-use crate::runner::Feature;
 use crate::runtimes::examples;
 
 /// The nodes' links to each other, which the example names.
@@ -29,11 +28,6 @@ struct Scene<'a> {
 
 /// Shows it.
 pub(super) fn run(stage: &Stage<'_>) -> Result<()> {
-    for (feature, module) in [(Feature::Vlan, "8021q"), (Feature::Macvlan, "macvlan")] {
-        if !feature.is_here() {
-            bail!("this kernel makes no links of type \"{}\": load its module {module}", feature.name());
-        }
-    }
     let scene = Scene::new(stage)?;
     let leases = stage.directory.join("leases");
     let before = Snapshot::take(&scene.spaces(), &leases)?;

@@ -12,7 +12,6 @@ use crate::cni::tool;
 use crate::conflist::{Added, List, Member};
 use crate::lab::{Snapshot, Space, on_a_switch};
 use crate::packets::{Body, Capture, Ping};
-use crate::runner::Feature;
 use crate::runtimes::examples;
 
 /// Pods of both networks: network, node, name.
@@ -37,10 +36,6 @@ struct Scene<'a> {
 
 /// Shows it.
 pub(super) fn run(stage: &Stage<'_>) -> Result<()> {
-    ensure!(
-        Feature::Vxlan.is_here(),
-        "this kernel has no links of type vxlan (CONFIG_VXLAN), so there is nothing to show"
-    );
     let scene = Scene::new(stage)?;
     let nodes: Vec<&Space> = scene.nodes.iter().collect();
     let before = Snapshot::take(&nodes, stage.directory)?;

@@ -25,6 +25,8 @@ use crate::topics::find;
 #[derive(Debug, Serialize, Deserialize)]
 struct Orders {
     tests: Vec<String>,
+    /// What this program is to be started with instead, for a person to see; the results are then what it says.
+    to_see: Vec<String>,
     cni_path: PathBuf,
     results: PathBuf,
 }
@@ -104,6 +106,7 @@ fn in_guest(tests: &[Chosen], cni_path: &Path) -> Result<(Vec<Record>, String)> 
     let dir = tempfile::Builder::new().prefix("podwire-guest-").tempdir().context("temporary directory")?;
     let orders = Orders {
         tests: tests.iter().map(|(_, test)| test.name.to_owned()).collect(),
+        to_see: Vec::new(),
         cni_path: cni_path.to_owned(),
         results: dir.path().join("results"),
     };
@@ -120,6 +123,30 @@ fn in_guest(tests: &[Chosen], cni_path: &Path) -> Result<(Vec<Record>, String)> 
     // A line that was cut short is of a test that did not come to its end.
     let records = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     Ok((records, format!("\nthe guest: {ending}; its console:\n{said}")))
+}
+
+/// Starts this program with `args` on a kernel that has what it takes, prints what it says, and ends as it ends.
+pub fn in_guest_to_see(args: &[&str], cni_path: &Path) -> Result<ExitCode> {
+    let guest = UserMode::find()?;
+    let dir = tempfile::Builder::new().prefix("podwire-guest-").tempdir().context("temporary directory")?;
+    let orders = Orders {
+        tests: Vec::new(),
+        to_see: args.iter().copied().map(str::to_owned).collect(),
+        cni_path: cni_path.canonicalize().with_context(|| format!("plugins {cni_path:?}"))?,
+        results: dir.path().join("said"),
+    };
+    let (path, console) = (dir.path().join("orders"), dir.path().join("console"));
+    fs::write(&path, serde_json::to_string(&orders)?).context("orders: write")?;
+    let booted = guest.boot(&path, File::create(&console)?, Duration::from_mins(5));
+    let said = fs::read_to_string(&orders.results).unwrap_or_default();
+    print!("{said}");
+    booted?;
+    // Its first process says what went wrong; all is well where it had nothing to say.
+    let complaint = fs::read_to_string(&console).unwrap_or_default();
+    match complaint.lines().find(|line| line.starts_with("guest: ")) {
+        None if !said.is_empty() => Ok(ExitCode::SUCCESS),
+        complaint => bail!("{}", complaint.unwrap_or("the guest showed nothing")),
+    }
 }
 
 /// Debian's package `user-mode-linux`.
@@ -221,6 +248,9 @@ fn start_run(orders: &Path) -> Result<()> {
 /// Runs the tests of the orders on this kernel, the guest's, and writes down what becomes of each.
 pub fn guest_run(orders: &Path) -> Result<ExitCode> {
     let orders: Orders = serde_json::from_slice(&fs::read(orders).context("orders: read")?)?;
+    if !orders.to_see.is_empty() {
+        return show(&orders);
+    }
     let here = features_here()?;
     let results = File::options().append(true).open(&orders.results).context("results: open")?;
     let results = std::sync::Mutex::new(results);
@@ -246,4 +276,18 @@ pub fn guest_run(orders: &Path) -> Result<ExitCode> {
     }
     run_here(&able, &orders.cni_path, Some(2), &add);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts this program for a person to see, in the guest.
+fn show(orders: &Orders) -> Result<ExitCode> {
+    let said = File::create(&orders.results).context("what is said: create")?;
+    let status = Command::new("/proc/self/exe")
+        .args(&orders.to_see)
+        .arg("--cni-path")
+        .arg(&orders.cni_path)
+        .stdout(said.try_clone()?)
+        .stderr(said)
+        .status()
+        .context("start")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

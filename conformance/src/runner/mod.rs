@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 pub use case::{Attachment, Case, merged};
 pub use feature::Feature;
 pub use feature::cnitool;
-pub use guest::{guest_init, guest_run};
+pub use guest::{guest_init, guest_run, in_guest_to_see};
 pub use one::{OneArgs, probe, run_inner, run_one};
 pub use report::summarise;
 pub use sandbox::in_sandbox;
-pub use schedule::run;
+pub use schedule::{lacking_here, run};
 
 /// One test.
 #[derive(Clone, Copy, Debug)]

@@ -72,6 +72,15 @@ pub(super) fn features_here() -> Result<BTreeSet<Feature>> {
     serde_json::from_slice(&output.stdout).context("probe: read")
 }
 
+/// Which of these this machine and its kernel do not have.
+pub fn lacking_here(needs: &[Feature]) -> Result<Vec<Feature>> {
+    if needs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here = features_here()?;
+    Ok(needs.iter().copied().filter(|need| !here.contains(need)).collect())
+}
+
 /// What a test needs and `here` does not have.
 pub(super) fn lacking(test: &Test, here: &BTreeSet<Feature>) -> Vec<Feature> {
     test.needs.iter().copied().filter(|need| !here.contains(need)).collect()
