@@ -92,11 +92,13 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Summary { files } => runner::summarise(&files),
         Command::Bench(options) => {
+            let mut there = ExitCode::SUCCESS;
             if !options.inside {
                 become_root()?;
+                // First: once its sandbox has ended, this process can start nothing more.
+                there = bench::elsewhere(&options)?;
             }
             let here = runner::in_sandbox(options.inside, || bench::run(&options))?;
-            let there = if options.inside { ExitCode::SUCCESS } else { bench::elsewhere(&options)? };
             Ok(if here == ExitCode::SUCCESS { there } else { here })
         }
         Command::Demo(options) => {

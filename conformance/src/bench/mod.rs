@@ -171,7 +171,7 @@ pub fn elsewhere(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plugins = plugins.join(",");
-    println!("\nThis kernel has no {plugins}; they are measured in a guest kernel (User-mode Linux):");
+    println!("This kernel has no {plugins}; they are measured in a guest kernel (User-mode Linux):");
     let reference = options.reference.display().to_string();
     let rounds = options.rounds.min(GUEST_ROUNDS).to_string();
     let mut args = vec!["bench", "--no-guest", "--only", &plugins, "--rounds", &rounds, "--reference", &reference];
