@@ -10,12 +10,14 @@
 
 mod address;
 mod bond;
+mod bond_choice;
 mod bridge;
 mod error;
 mod ethtool;
 mod fdb;
 mod ipvlan;
 mod link;
+mod links;
 mod macvlan;
 mod net;
 mod netns;
@@ -28,8 +30,9 @@ mod vlan;
 mod vxlan;
 
 pub use address::Address;
-pub use bond::{
-    AdSelect, ArpValidate, Bond, BondMode, BondPort, Choice, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy,
+pub use bond::{Bond, BondPort};
+pub use bond_choice::{
+    AdSelect, ArpValidate, BondMode, Choice, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy,
 };
 pub use bridge::{PortChange, Vlan};
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use crate::{
     Error, Link, Net, Netns, Result,
-    link::{links, without_statistics},
+    links::{links, without_statistics},
 };
 
 /// `NETNSA_NSID_NOT_ASSIGNED` in `linux/net_namespace.h`; in a request: any that is free.
