@@ -48,17 +48,21 @@ impl Net {
     /// As [`Self::create_link`].
     pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
-        let mut message = spec.message();
-        message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+        let message = |index| {
+            let mut message = spec.message();
+            message.header.index = index;
+            message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+            Message::NewLink(message)
+        };
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let mut attempts = 0;
-        while let Err(error) = self.request(object, "create", Message::NewLink(message.clone()), flags).await {
+        let (mut attempts, mut index) = (0, 0);
+        while let Err(error) = self.request(object, "create", message(index), flags).await {
             attempts += 1;
             if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
                 return Err(error);
             }
-            message.header.index = self.free_index(other).await?;
+            index = self.free_index(other).await?;
         }
         match other.link(spec.name).await {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
