@@ -31,12 +31,12 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     if !bridge.up {
         cx.host.change_link(bridge.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
     }
-    let device = match device {
+    let mut device = match device {
         Some(device) => device,
         None => create(cx, &underlay, &bridge, mtu).await?,
     };
     if !is_whole(&device, &bridge) {
-        complete(cx, &device, &bridge).await?;
+        complete(cx, &mut device, &bridge).await?;
     }
     let (port, pod) = match cx.create_port(&bridge, mac, mtu).await {
         Ok(ends) => ends,
@@ -125,7 +125,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
 }
 
 /// What follows once the device is there, each step of which may be done already.
-async fn complete(cx: &Context<Config>, device: &Link, bridge: &Link) -> Result<()> {
+async fn complete(cx: &Context<Config>, device: &mut Link, bridge: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
     cx.relabel(device).await?;
     if device.master.is_none() {

@@ -158,6 +158,18 @@ impl<C> Context<C> {
         Ok(valid.iter().map(|one| Label::new(&self.conf.name, &one.container_id, &one.ifname)).collect())
     }
 
+    /// Whether a link of the node's belongs to an attachment of this network that is not in `valid`, even if the ADD
+    /// that made it was killed before it could say so.
+    pub(crate) fn is_dead_link(&self, link: &Link, valid: &HashSet<Label>) -> bool {
+        let is_of = |label: &Label| link.is_labelled(&label.to_string());
+        let nameless = || {
+            link.is_unlabelled_like(&self.label.to_string())
+                && !is_of(&self.network_label())
+                && !valid.iter().any(is_of)
+        };
+        self.is_dead(&link.alias, valid) || nameless()
+    }
+
     /// Whether a label's owner is an attachment of this network that is not in `valid`.
     pub fn is_dead(&self, label: &str, valid: &HashSet<Label>) -> bool {
         Label::parse(label).is_some_and(|label| {

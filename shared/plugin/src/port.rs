@@ -44,8 +44,8 @@ impl<C> Context<C> {
     /// As [`Self::bridge`], and of the kernel.
     pub async fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
         loop {
-            if let Some(bridge) = self.bridge(wanted.name).await? {
-                self.relabel(&bridge).await?;
+            if let Some(mut bridge) = self.bridge(wanted.name).await? {
+                self.relabel(&mut bridge).await?;
                 return Ok(bridge);
             }
             match self.create_bridge(wanted).await {
@@ -215,9 +215,11 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn relabel(&self, link: &Link) -> Result<()> {
+    pub async fn relabel(&self, link: &mut Link) -> Result<()> {
         if link.alias.is_empty() && self.is_of_network(link) {
-            self.host.label(link, &self.network_label().to_string()).await?;
+            let label = self.network_label().to_string();
+            self.host.label(link, &label).await?;
+            link.alias = label;
         }
         Ok(())
     }

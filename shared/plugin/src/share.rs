@@ -20,7 +20,10 @@ impl<C> Context<C> {
     pub async fn share(&mut self, spec: &LinkSpec<'_>, accept: impl Fn(&Link) -> Result<()>) -> Result<Link> {
         let _lock = self.host.ns().lock().await?;
         let (link, is_new) = match self.host.link(spec.name).await? {
-            Some(link) => (link, false),
+            Some(mut link) => {
+                self.relabel(&mut link).await?;
+                (link, false)
+            }
             None => (self.host.create_link(spec).await?, true),
         };
         let joined = async {
@@ -95,9 +98,10 @@ impl<C> Context<C> {
             self.host.delete_altname(link.index, user).await?;
         }
         let Some(link) = self.host.link_at(link.index).await? else { return Ok(()) };
+        let is_made_by_us = Label::parse(&link.alias).is_some() || self.is_of_network(&link);
         let is_used =
             link.altnames.iter().filter_map(|altname| Label::parse(altname)).any(|user| user.is_of_an_attachment());
-        if Label::parse(&link.alias).is_some() && !is_used {
+        if is_made_by_us && !is_used {
             self.host.delete_link_at(link.index).await?;
         }
         Ok(())

@@ -213,8 +213,8 @@ impl<C> Context<C> {
             errors.extend(self.release(shim, users).await.err());
         }
         // One that an ADD left which was killed before it was a user.
-        let network = Label::of_network(&self.conf.name).to_string();
-        for shim in self.host.links().await?.iter().filter(|link| is_shim(link) && link.alias == network) {
+        let links = self.host.links().await?;
+        for shim in links.iter().filter(|link| parent_of(link).is_some() && self.is_of_network(link)) {
             errors.extend(self.release(shim, &[]).await.err());
         }
         join(errors)
