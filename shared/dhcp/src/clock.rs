@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The longest sleep without a look at the clock. Tokio's timers stand still while the machine is suspended, a lease does
 /// not; so one that ran out meanwhile is noticed this long after the machine woke up.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// A moment of this boot, in milliseconds since the machine started; the time that it was suspended counts
 /// (`CLOCK_BOOTTIME`), and nobody can set it.
@@ -68,4 +68,9 @@ impl fmt::Display for Moment {
             Self(ms) => write!(f, "{}.{:03} s after boot", ms / 1000, ms % 1000),
         }
     }
+}
+
+/// Seconds since 1970, by the clock that people set.
+pub(crate) fn unix_now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
 }
