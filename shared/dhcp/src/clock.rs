@@ -32,6 +32,12 @@ impl Moment {
         Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// For constants of tests.
+    #[cfg(test)]
+    pub(crate) const fn after_boot_ms(ms: u64) -> Self {
+        Self(ms)
+    }
+
     /// Sleeps until then; the machine's suspension counts, but is noticed up to a minute late.
     pub async fn reached(self) {
         loop {

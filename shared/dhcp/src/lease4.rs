@@ -233,3 +233,7 @@ fn dns(options: &Options) -> Dns {
     }
     dns
 }
+
+#[cfg(test)]
+#[path = "lease4_tests.rs"]
+mod tests;

@@ -49,6 +49,8 @@ mod options;
 mod place;
 mod ready;
 mod retry;
+#[cfg(test)]
+mod testing4;
 mod udp;
 
 pub use client4::Client4;

@@ -211,3 +211,7 @@ impl Machine for Machine4 {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "machine4_tests.rs"]
+mod tests;
