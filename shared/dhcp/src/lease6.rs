@@ -211,3 +211,7 @@ fn dns(answer: &Answer) -> Dns {
     }
     dns
 }
+
+#[cfg(test)]
+#[path = "lease6_tests.rs"]
+mod tests;

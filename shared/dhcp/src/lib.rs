@@ -55,6 +55,8 @@ mod retry;
 mod router;
 #[cfg(test)]
 mod testing4;
+#[cfg(test)]
+mod testing6;
 mod udp;
 
 pub use client4::Client4;

@@ -156,10 +156,11 @@ impl Machine6 {
             (Ok(lease), _) => self.end(Outcome::Bound(Box::new(lease))),
             (Err(Flaw::Refused(why) | Flaw::Unusable(why)), State::Requesting { .. }) => {
                 self.heard.note(format!("a server refused what it had offered: {why}"));
-                // At once the first time, when somebody else may have been quicker; then in no hurry.
+                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
+                let timeouts = self.said.timeouts;
+                let pause = (timeouts.first * self.refused).min(timeouts.longest);
                 self.refused += 1;
-                let pause = self.backoff.of_dhcpv6(&mut self.dice);
-                self.go(State::Asking, now, if self.refused == 1 { now } else { now + pause });
+                self.go(State::Asking, now, now + pause);
             }
             (Err(Flaw::Refused(why)), _) if matches!(self.goal, Goal::Prolong(..)) => {
                 self.end(Outcome::Refused(why));
@@ -226,3 +227,7 @@ fn transaction(dice: &mut Dice) -> [u8; 3] {
     let [a, b, c, _] = dice.number().to_be_bytes();
     [a, b, c]
 }
+
+#[cfg(test)]
+#[path = "machine6_tests.rs"]
+mod tests;
