@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [netns, ifname, more @ ..] = args.as_slice() else { return Err("lease NETNS IFNAME [4|6] [release]".into()) };
     let place = Place::new(netns, ifname)?;
-    let id = format!("\0example/{ifname}");
+    let id = format!("\0{netns}/{ifname}");
     let has = |word: &str| more.iter().any(|arg| arg == word);
     if has("6") {
         let client = Client6::new(place, Options6::new(id.as_bytes(), ifname));

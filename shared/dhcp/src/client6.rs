@@ -82,8 +82,9 @@ impl Client6 {
     /// 18.2.3). [`Error::Gone`]; [`Error::Unsuitable`].
     pub async fn confirm(&self, lease: &Lease6) -> Result<Event<Lease6>> {
         let (net, link) = self.ready().await?;
+        let own = self.link_local(&net, &link).await?;
         let wait = self.options.timeouts.request;
-        match self.ask(&net, &link, Goal::Confirm(addresses(lease)), Moment::now() + wait).await? {
+        match self.ask(&net, &link, own, Goal::Confirm(addresses(lease)), Moment::now() + wait).await? {
             Outcome::Bound(_) | Outcome::Done => Ok(Event::Renewed(lease.clone())),
             Outcome::Refused(words) => Ok(Event::Lost(Loss::Refused(words))),
             Outcome::Silent(heard) => Err(self.silent(wait, heard)),
@@ -93,16 +94,20 @@ impl Client6 {
     /// Gives the lease back, and waits up to a second for the server to say that it knows.
     ///
     /// # Errors
-    /// [`Error::Gone`] where there is no way to tell the server any more; the lease ends by itself then.
+    /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by itself then.
     pub async fn release(&self, lease: &Lease6) -> Result<()> {
         let (net, link) = self.place.link().await?;
+        let own = tokio::time::timeout(FAREWELL, self.link_local(&net, &link)).await.map_err(|_| {
+            Error::Unsuitable(format!("link {:?}: it has no link-local address to speak from", link.name))
+        })?;
         let goal = Goal::Release(addresses(lease), lease.server.clone());
-        self.ask(&net, &link, goal, Moment::now() + FAREWELL).await.map(drop)
+        self.ask(&net, &link, own?, goal, Moment::now() + FAREWELL).await.map(drop)
     }
 
     async fn acquire_within(&self, wish: Vec<Ipv6Addr>, wait: Duration) -> Result<Lease6> {
         let (net, link) = self.ready().await?;
-        let asked = self.ask(&net, &link, Goal::Acquire(wish), Moment::now() + wait);
+        let own = self.link_local(&net, &link).await?;
+        let asked = self.ask(&net, &link, own, Goal::Acquire(wish), Moment::now() + wait);
         let (outcome, router) = join(asked, Router::ask(net.ns(), &link)).await;
         match outcome? {
             Outcome::Bound(lease) => Ok(self.completed(*lease, router, None)),
@@ -115,9 +120,10 @@ impl Client6 {
     /// One try to prolong the lease; it ends before `end`.
     async fn prolong(&self, lease: &Lease6, whom: Whom, end: Moment) -> Result<Prolonged<Lease6>> {
         let (net, link) = self.place.link().await?;
+        let own = self.link_local(&net, &link).await?;
         let until = end.min(Moment::now() + self.options.timeouts.request);
         let server = (whom == Whom::ItsServer).then(|| lease.server.clone());
-        let asked = self.ask(&net, &link, Goal::Prolong(addresses(lease), server), until);
+        let asked = self.ask(&net, &link, own, Goal::Prolong(addresses(lease), server), until);
         let (outcome, router) = join(asked, Router::ask(net.ns(), &link)).await;
         Ok(match outcome? {
             Outcome::Bound(renewed) => Prolonged::Bound(self.completed(*renewed, router, lease.router.clone())),
@@ -139,8 +145,8 @@ impl Client6 {
         Lease6 { obtained_at: unix_now(), ..lease }
     }
 
-    async fn ask(&self, net: &Net, link: &Link, goal: Goal, until: Moment) -> Result<Outcome> {
-        let own = self.link_local(net, link).await?;
+    /// Asks from the own link-local address.
+    async fn ask(&self, net: &Net, link: &Link, own: Ipv6Addr, goal: Goal, until: Moment) -> Result<Outcome> {
         let wire = Wire6::open(net, link, own)?;
         let mut machine = Machine6::new(self.options.clone(), goal, Moment::now(), until, Dice::new());
         exchange(&mut machine, &wire).await
@@ -161,6 +167,7 @@ impl Client6 {
         self.place.ready().await
     }
 
+    /// The link's own address, once it may be used: neither servers nor routers can be asked before.
     async fn link_local(&self, net: &Net, link: &Link) -> Result<Ipv6Addr> {
         net.wait_for_link_local(link.index).await.map_err(|error| match error.errno {
             Some(Errno::ETIMEDOUT | Errno::EADDRINUSE) => Error::Unsuitable(format!(
