@@ -12,6 +12,7 @@ mod address;
 mod bond;
 mod bond_choice;
 mod bridge;
+mod clock;
 mod error;
 mod ethtool;
 mod fdb;
@@ -35,6 +36,7 @@ pub use bond_choice::{
     AdSelect, ArpValidate, BondMode, Choice, FailOverMac, LacpRate, PrimaryReselect, XmitHashPolicy,
 };
 pub use bridge::{PortChange, Vlan};
+pub use clock::since_boot;
 pub use error::{Error, Result};
 pub use ethtool::{set_tx_checksum, tx_checksum};
 pub use fdb::{FLOOD, Fdb, FdbFound};
