@@ -12,7 +12,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use podwire_spec::{AddResult, Cidr, Dns, Error, Ip, Result, Route, code};
+use podwire_spec::{AddResult, Cidr, Dns, Error, Ip, Route, code};
 
 use crate::gob::{self, Def, Schema, Value, builtin};
 
@@ -80,7 +80,7 @@ pub(crate) fn schema() -> Schema {
         (IP, Def::of([("Address", NETWORK), ("Gateway", BYTES)])),
         (NETWORK, Def::of([("IP", BYTES), ("Mask", BYTES)])),
         (ROUTES, Def::Slice { element: ROUTE }),
-        (ROUTE, Def::of([("Dst", NETWORK), ("GW", BYTES), ("MTU", INT), ("AdvMSS", INT), ("Priority", INT)])),
+        (ROUTE, Def::of([("Dst", NETWORK), ("GW", BYTES), ("MTU", INT), ("AdvMSS", INT), ("Priority", INT), ("Scope", INT)])),
         (DNS, Def::of([("Nameservers", STRINGS), ("Domain", STRING), ("Search", STRINGS), ("Options", STRINGS)])),
         (STRINGS, Def::Slice { element: STRING }),
     ])
@@ -133,6 +133,7 @@ pub(crate) fn from_result(result: &AddResult) -> Value {
             ("MTU", number(route.mtu)),
             ("AdvMSS", number(route.advmss)),
             ("Priority", number(route.priority)),
+            ("Scope", number(route.scope.map(Into::into))),
         ])
     };
     let dns = Value::of([
@@ -156,7 +157,8 @@ pub(crate) fn to_result(value: &Value) -> gob::Result<AddResult> {
     let nothing = Value::of([]);
     let part = |value: &Value, name| value.field(name).unwrap_or(&nothing).clone();
     let number = |value: &Value, name| {
-        value.int(name)?.map(|number| u32::try_from(number).map_err(|_| gob::Error::new(format!("{name} {number}")))).transpose()
+        let number = value.int(name)?.filter(|&number| number != 0);
+        number.map(|number| u32::try_from(number).map_err(|_| gob::Error::new(format!("{name} {number}")))).transpose()
     };
     let strings = |value: &Value, name| -> gob::Result<Vec<String>> {
         let text = |value: &Value| match value {
@@ -173,6 +175,8 @@ pub(crate) fn to_result(value: &Value) -> gob::Result<AddResult> {
         let mut route = Route::new(cidr(&part(value, "Dst"))?, address_or_none(value.bytes("GW")?)?);
         (route.mtu, route.advmss) = (number(value, "MTU")?, number(value, "AdvMSS")?);
         route.priority = number(value, "Priority")?;
+        // A route without a next hop is to neighbours, or by the gateway where the daemon has no word for the difference.
+        route.scope = number(value, "Scope")?.and_then(|scope| u8::try_from(scope).ok());
         Ok(route)
     };
     let dns = part(value, "DNS");

@@ -20,7 +20,7 @@ mod tests;
 
 pub(crate) use decode::Incoming;
 pub(crate) use encode::Outgoing;
-pub(crate) use types::{Def, Field, Schema, builtin};
+pub(crate) use types::{Def, Schema, builtin};
 pub(crate) use wire::Error;
 
 /// What every fallible function here returns.

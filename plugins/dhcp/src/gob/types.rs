@@ -39,7 +39,7 @@ const MAX_TYPES: usize = 128;
 const MAX_FIELDS: usize = 128;
 
 /// A field: its name and the number of its type.
-pub(crate) type Field = (Cow<'static, str>, i64);
+type Field = (Cow<'static, str>, i64);
 
 /// What a type is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
