@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The longest sleep without a look at the clock. Tokio's timers stand still while the machine is suspended, a lease does
 /// not; so one that ran out meanwhile is noticed this long after the machine woke up.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// A moment of this boot, in milliseconds since the machine started; the time that it was suspended counts
 /// (`CLOCK_BOOTTIME`), and nobody can set it.
@@ -30,6 +30,12 @@ impl Moment {
     /// So long after the machine started.
     pub fn after_boot(time: Duration) -> Self {
         Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// For constants of tests.
+    #[cfg(test)]
+    pub(crate) const fn after_boot_ms(ms: u64) -> Self {
+        Self(ms)
     }
 
     /// Sleeps until then; the machine's suspension counts, but is noticed up to a minute late.
@@ -68,4 +74,9 @@ impl fmt::Display for Moment {
             Self(ms) => write!(f, "{}.{:03} s after boot", ms / 1000, ms % 1000),
         }
     }
+}
+
+/// Seconds since 1970, by the clock that people set.
+pub(crate) fn unix_now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
 }

@@ -39,10 +39,19 @@ mod client4;
 mod client6;
 mod clock;
 mod error;
+mod exchange;
 mod lease4;
 mod lease6;
+mod machine4;
+mod message4;
+mod names;
 mod options;
 mod place;
+mod ready;
+mod retry;
+#[cfg(test)]
+mod testing4;
+mod udp;
 
 pub use client4::Client4;
 pub use client6::Client6;
