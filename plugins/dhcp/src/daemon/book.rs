@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use podwire_dhcp::{Lease4, Lease6};
@@ -79,11 +80,11 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Opens the folder, which is made if missing.
+    /// Opens the folder, which is made if missing. Another daemon that has it may be about to end, so it is waited for.
     ///
     /// # Errors
     /// Code 5, also where others than this user can write there, and where another daemon has it.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, patience: Duration) -> Result<Self> {
         let failed = |operation: &str, errno: rustix::io::Errno| failed(operation, path, errno);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)
@@ -100,13 +101,10 @@ impl Book {
             return Err(Error::new(code::IO, format!("state folder \"{}\": others can write there", path.display()))
                 .with_details("leases from there would be believed; give it to root, with mode 0700"));
         }
-        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => {
-                Error::new(code::IO, format!("state folder \"{}\": another daemon uses it", path.display()))
-                    .with_details("stop that one, or give this one another -statedir and -socketpath")
-            }
-            errno => failed("lock", errno),
-        })?;
+        if !locked(&folder, patience).map_err(|errno| failed("lock", errno))? {
+            return Err(Error::new(code::IO, format!("state folder \"{}\": another daemon uses it", path.display()))
+                .with_details("stop that one, or give this one another -statedir and -socketpath"));
+        }
         Ok(Self { folder, path: path.to_owned() })
     }
 
@@ -202,6 +200,21 @@ impl Book {
 
 fn failed(operation: &str, path: &Path, errno: rustix::io::Errno) -> Error {
     Error::new(code::IO, format!("state folder: cannot {operation} \"{}\": {errno}", path.display()))
+}
+
+/// Locks the folder; false where another process has it for longer than that.
+fn locked(folder: &OwnedFd, patience: Duration) -> Result<bool, rustix::io::Errno> {
+    match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) if patience.is_zero() => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            // A second descriptor of the same opening, whose lock it is.
+            let folder = rustix::io::fcntl_dupfd_cloexec(folder, 0)?;
+            let (done, wait) = std::sync::mpsc::channel();
+            std::thread::spawn(move || done.send(rustix::fs::flock(folder, FlockOperation::LockExclusive)));
+            wait.recv_timeout(patience).map_or(Ok(false), |locked| locked.map(|()| true))
+        }
+        other => other.map(|()| true),
+    }
 }
 
 /// The number of this boot; leases of another one are over.

@@ -25,18 +25,18 @@ fn record(id: &str) -> Record {
 fn records_are_there_for_the_next_daemon_and_only_root_can_read_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b");
-    let book = Book::open(&path).unwrap();
+    let book = Book::open(&path, Duration::ZERO).unwrap();
     book.keep(&record("c1")).unwrap();
     book.keep(&record("c2")).unwrap();
     book.keep(&record("c2")).unwrap();
     book.check_writable().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(path.join("lan:c1:eth0")).unwrap().permissions().mode() & 0o777, 0o600);
-    let error = Book::open(&path).unwrap_err();
+    let error = Book::open(&path, Duration::ZERO).unwrap_err();
     assert!(error.msg.contains("another daemon uses it"), "{error}");
     drop(book);
 
-    let book = Book::open(&path).unwrap();
+    let book = Book::open(&path, Duration::ZERO).unwrap();
     let mut ids: Vec<_> = book.records().unwrap().into_iter().map(|record| record.key.container_id).collect();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
@@ -49,7 +49,7 @@ fn records_are_there_for_the_next_daemon_and_only_root_can_read_them() {
 fn what_is_no_lease_is_passed_over_and_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leases");
-    let book = Book::open(&path).unwrap();
+    let book = Book::open(&path, Duration::ZERO).unwrap();
     book.keep(&record("c1")).unwrap();
     let whole = fs::read(path.join("lan:c1:eth0")).unwrap();
     fs::write(path.join("lan:c2:eth0"), &whole[..whole.len() / 2]).unwrap();
@@ -71,7 +71,7 @@ fn nothing_is_written_through_a_link() {
     let dir = tempfile::tempdir().unwrap();
     let (path, victim) = (dir.path().join("leases"), dir.path().join("victim"));
     fs::write(&victim, "mine").unwrap();
-    let book = Book::open(&path).unwrap();
+    let book = Book::open(&path, Duration::ZERO).unwrap();
     symlink(&victim, path.join(UNFINISHED)).unwrap();
     symlink(&victim, path.join("lan:c1:eth0")).unwrap();
     book.keep(&record("c1")).unwrap();
@@ -79,7 +79,7 @@ fn nothing_is_written_through_a_link() {
     assert_eq!(book.records().unwrap(), [record("c1")]);
     drop(book);
     symlink(&path, dir.path().join("link")).unwrap();
-    assert!(Book::open(&dir.path().join("link")).is_err());
+    assert!(Book::open(&dir.path().join("link"), Duration::ZERO).is_err());
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_folder_that_others_can_write_to_is_refused() {
     let path = dir.path().join("leases");
     fs::create_dir(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    let error = Book::open(&path).unwrap_err();
+    let error = Book::open(&path, Duration::ZERO).unwrap_err();
     assert_eq!(error.code, code::IO);
     assert!(error.msg.contains("others can write there"), "{error}");
 }

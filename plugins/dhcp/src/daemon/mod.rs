@@ -33,6 +33,9 @@ use watch::Watch;
 /// How often to look for pods that are gone without the kernel having told.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How long an earlier daemon may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs the daemon until it is told to end; `arguments` are those behind `daemon`.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let flags = match flags::parse(arguments) {
@@ -62,7 +65,7 @@ async fn run(flags: Flags) -> Result<()> {
     allow_many_files();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // The folder is locked, so that of two daemons that start at once only one goes on.
-    let book = Book::open(&flags.state)?;
+    let book = Book::open(&flags.state, PATIENCE)?;
     let socket = Socket::open(&flags.socket)?;
     let _pidfile = flags.pidfile.clone().map(Pidfile::write).transpose()?;
     let registry = Rc::new(Registry::new(settings(&flags), book, Watch::new()));
