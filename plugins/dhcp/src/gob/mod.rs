@@ -24,7 +24,7 @@ pub(crate) use types::{Def, Schema, builtin};
 pub(crate) use wire::Error;
 
 /// What every fallible function here returns.
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The longest message that is read: stdin is at most 8 MiB, and a message holds it whole.
 pub(crate) const MAX_MESSAGE: usize = 9 << 20;
