@@ -185,7 +185,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Error {
         _ => &error.to_string(),
     };
     Error::new(code::TRY_AGAIN, format!("no DHCP daemon at \"{}\": {why}", path.display())).with_details(
-        "start it on this node with \"systemctl enable --now cni-dhcp.socket\", or run \"dhcp daemon\" as root; \
+        "start it on this node with \"systemctl enable --now cni-dhcp.socket cni-dhcp.service\", or run \"dhcp daemon\" as root; \
          \"ipam.daemonSocketPath\" says where it listens",
     )
 }
