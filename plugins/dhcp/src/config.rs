@@ -201,13 +201,10 @@ fn code_of(option: &str) -> Result<u8, String> {
     if let Some((_, code)) = NAMES.into_iter().find(|(name, _)| *name == option) {
         return Ok(code);
     }
-    match option.parse() {
-        Ok(code @ 1..=254) => Ok(code),
-        _ => {
-            let near = did_you_mean(option, NAMES.map(|(name, _)| name));
-            Err(format!("{option:?}: expected the name of a DHCP option, or a number from 1 to 254{near}"))
-        }
-    }
+    option.parse().ok().filter(|code| matches!(code, 1..=254)).ok_or_else(|| {
+        let near = did_you_mean(option, NAMES.map(|(name, _)| name));
+        format!("{option:?}: expected the name of a DHCP option, or a number from 1 to 254{near}")
+    })
 }
 
 /// What only the client itself can say: the address it asks for, lease time, overload, message type, server, request

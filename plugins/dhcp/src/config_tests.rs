@@ -45,9 +45,11 @@ fn provide_takes_its_value_from_the_configuration_or_the_caller() {
     assert_eq!(send(""), [(12, b"none".to_vec()), (77, b"pods".to_vec())]);
     let id = wanted(json!({"provide": [{"option": "dhcp-client-identifier", "value": "me"}]}), "").unwrap();
     assert_eq!((id.client_id, id.send), (b"me".to_vec(), vec![]));
-    for (option, value, said) in
-        [("51", "x".to_owned(), "the protocol's own"), ("12", "x".repeat(256), "256 bytes"), ("hostname", String::new(), "host-name")]
-    {
+    for (option, value, said) in [
+        ("51", "x".to_owned(), "the protocol's own"),
+        ("12", "x".repeat(256), "256 bytes"),
+        ("hostname", String::new(), "host-name"),
+    ] {
         let error = wanted(json!({"provide": [{"option": option, "value": value}]}), "").unwrap_err();
         assert_eq!(error.code, code::INVALID_CONFIG);
         assert!(error.msg.contains("ipam.provide[0]") && error.msg.contains(said), "{error}");

@@ -80,7 +80,17 @@ pub(crate) fn schema() -> Schema {
         (IP, Def::of([("Address", NETWORK), ("Gateway", BYTES)])),
         (NETWORK, Def::of([("IP", BYTES), ("Mask", BYTES)])),
         (ROUTES, Def::Slice { element: ROUTE }),
-        (ROUTE, Def::of([("Dst", NETWORK), ("GW", BYTES), ("MTU", INT), ("AdvMSS", INT), ("Priority", INT), ("Scope", INT)])),
+        (
+            ROUTE,
+            Def::of([
+                ("Dst", NETWORK),
+                ("GW", BYTES),
+                ("MTU", INT),
+                ("AdvMSS", INT),
+                ("Priority", INT),
+                ("Scope", INT),
+            ]),
+        ),
         (DNS, Def::of([("Nameservers", STRINGS), ("Domain", STRING), ("Search", STRINGS), ("Options", STRINGS)])),
         (STRINGS, Def::Slice { element: STRING }),
     ])

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// For how long an ADD waits for the daemon, which gives up much earlier; longer than the reference's takes.
-const PATIENCE_ADD: Duration = Duration::from_secs(300);
+const PATIENCE_ADD: Duration = Duration::from_mins(5);
 /// For how long the others do. GC may have thousands of leases to release.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,7 +85,9 @@ impl Ipam for Dhcp {
         }
         match ask(rq, Method::Collect) {
             Err(error) if error.is::<NoMethod>() => {
-                tracing::warn!("this DHCP daemon is the reference's, which cannot be asked to collect; nothing was done");
+                tracing::warn!(
+                    "this DHCP daemon is the reference's, which cannot be asked to collect; nothing was done"
+                );
                 Ok(())
             }
             other => other.map(drop),

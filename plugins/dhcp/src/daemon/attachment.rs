@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::{join, try_join};
-use podwire_dhcp::{Client4, Client6, Error, Event, Lease4, Lease6, Moment, Options4, Options6, Place, Timeouts};
+use podwire_dhcp::{Client4, Client6, Error, Event, Lease4, Lease6, Moment, Options4, Options6, Place};
 use podwire_net::Netns;
 use podwire_spec::{AddResult, Dns, Ip, Route};
 use tokio::task::AbortHandle;
@@ -16,6 +16,7 @@ use super::{
     book::{Book, Key, Record},
     family::{Family, Setup},
     link,
+    registry::Settings,
 };
 use crate::config::Wanted;
 
@@ -54,20 +55,20 @@ impl Attachment {
     ///
     /// # Errors
     /// Where no namespace is there.
-    pub(super) fn new(key: Key, netns: &Path, wanted: Wanted, broadcast: bool, timeouts: Timeouts) -> podwire_dhcp::Result<Self> {
+    pub(super) fn new(key: Key, netns: &Path, wanted: Wanted, settings: &Settings) -> podwire_dhcp::Result<Self> {
         let ns = Netns::open(netns).map_err(|error| Error::Gone(error.to_string()))?;
         let options4 = Options4 {
             request: wanted.request.clone(),
             send: wanted.send.clone(),
-            broadcast,
-            timeouts,
+            broadcast: settings.broadcast,
+            timeouts: settings.timeouts,
             ..Options4::new(&wanted.client_id)
         };
         Ok(Self {
             // By way of the handle, so that it is found though its name is gone.
             place: Place::new(ns.path(), &key.ifname)?,
             number: ns.number()?,
-            options6: Options6 { timeouts, ..Options6::new(&wanted.client_id, &key.ifname) },
+            options6: Options6 { timeouts: settings.timeouts, ..Options6::new(&wanted.client_id, &key.ifname) },
             options4,
             key,
             netns: netns.to_owned(),
@@ -83,11 +84,11 @@ impl Attachment {
     ///
     /// # Errors
     /// Where the namespace or the link is gone, or another one has its place.
-    pub(super) async fn resume(record: Record, boot: &str, broadcast: bool, timeouts: Timeouts) -> podwire_dhcp::Result<Self> {
-        if record.boot != boot {
+    pub(super) async fn resume(record: Record, book: &Book, settings: &Settings) -> podwire_dhcp::Result<Self> {
+        if record.boot != book.boot() {
             return Err(Error::Gone("the node was started anew since".to_owned()));
         }
-        let one = Self::new(record.key, &record.netns, record.wanted, broadcast, timeouts)?;
+        let one = Self::new(record.key, &record.netns, record.wanted, settings)?;
         if one.number != record.number {
             return Err(Error::Gone(format!("{}: it is another namespace by now", one.netns.display())));
         }
@@ -123,16 +124,16 @@ impl Attachment {
     }
 
     /// Keeps the leases for as long as the pod is there.
-    pub(super) async fn keep(&self, book: &Book, boot: &str) -> Error {
-        let v4 = async { if self.wanted.dhcp4 { self.keep_one(self.client4(), book, boot).await } else { Ok(()) } };
-        let v6 = async { if self.wanted.dhcp6 { self.keep_one(self.client6(), book, boot).await } else { Ok(()) } };
+    pub(super) async fn keep(&self, book: &Book) -> Error {
+        let v4 = async { if self.wanted.dhcp4 { self.keep_one(self.client4(), book).await } else { Ok(()) } };
+        let v6 = async { if self.wanted.dhcp6 { self.keep_one(self.client6(), book).await } else { Ok(()) } };
         match try_join(v4, v6).await {
             Err(gone) => gone,
             Ok(_) => Error::Unsuitable("nothing to keep".to_owned()),
         }
     }
 
-    async fn keep_one<F: Family>(&self, client: F, book: &Book, boot: &str) -> podwire_dhcp::Result<()> {
+    async fn keep_one<F: Family>(&self, client: F, book: &Book) -> podwire_dhcp::Result<()> {
         let slot = F::slot(&self.leases);
         let mut last = None;
         loop {
@@ -156,7 +157,7 @@ impl Attachment {
             };
             last = now.clone().or(held.clone());
             slot.replace(now.clone());
-            self.note(book, boot);
+            self.note(book);
             let setup = |lease: &Option<F::Lease>| lease.as_ref().map(F::setup).unwrap_or_default();
             self.change(&setup(&held), &setup(&now), now.as_ref().map(F::expires)).await?;
         }
@@ -164,7 +165,7 @@ impl Attachment {
 
     /// Makes the link follow a change, and says so.
     async fn change(&self, before: &Setup, after: &Setup, expires: Option<Moment>) -> podwire_dhcp::Result<()> {
-        let until = expires.map(|expires| in_words(expires)).unwrap_or_default();
+        let until = expires.map(in_words).unwrap_or_default();
         if before == after {
             tracing::info!("{}: lease of {} renewed{until}", self.key, listed(after));
             return Ok(());
@@ -179,20 +180,20 @@ impl Attachment {
     }
 
     /// Writes the leases down; a failure is told and no more, since they are good all the same.
-    pub(super) fn note(&self, book: &Book, boot: &str) {
+    pub(super) fn note(&self, book: &Book) {
         if !self.over.get()
-            && let Err(error) = book.keep(&self.record(boot))
+            && let Err(error) = book.keep(&self.record(book))
         {
             tracing::error!("{}: after a restart this daemon would not know this lease: {error}", self.key);
         }
     }
 
-    pub(super) fn record(&self, boot: &str) -> Record {
+    pub(super) fn record(&self, book: &Book) -> Record {
         Record {
             key: self.key.clone(),
             netns: self.netns.clone(),
             number: self.number,
-            boot: boot.to_owned(),
+            boot: book.boot().to_owned(),
             wanted: self.wanted.clone(),
             lease4: self.leases.v4.borrow().clone(),
             lease6: self.leases.v6.borrow().clone(),
@@ -242,7 +243,8 @@ impl Attachment {
 
     /// Whether every lease that is wanted is held.
     pub(super) fn is_complete(&self) -> bool {
-        (!self.wanted.dhcp4 || self.leases.v4.borrow().is_some()) && (!self.wanted.dhcp6 || self.leases.v6.borrow().is_some())
+        (!self.wanted.dhcp4 || self.leases.v4.borrow().is_some())
+            && (!self.wanted.dhcp6 || self.leases.v6.borrow().is_some())
     }
 
     /// What the plugin is told.

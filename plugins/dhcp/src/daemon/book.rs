@@ -47,7 +47,11 @@ impl Key {
         let Self { network, container_id, ifname } = self;
         // None of the three may hold a colon.
         let name = format!("{network}:{container_id}:{ifname}");
-        if name.len() <= 200 { name } else { format!("{:016x}:{:016x}", hash(name.as_bytes()), hash(&[name.as_bytes(), b"\0"].concat())) }
+        if name.len() <= 200 {
+            name
+        } else {
+            format!("{:016x}:{:016x}", hash(name.as_bytes()), hash(&[name.as_bytes(), b"\0"].concat()))
+        }
     }
 }
 
@@ -77,6 +81,7 @@ pub(super) struct Record {
 pub(super) struct Book {
     folder: OwnedFd,
     path: PathBuf,
+    boot: String,
 }
 
 impl Book {
@@ -87,8 +92,9 @@ impl Book {
     pub(super) fn open(path: &Path, patience: Duration) -> Result<Self> {
         let failed = |operation: &str, errno: rustix::io::Errno| failed(operation, path, errno);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
-                .map_err(|error| failed("create", rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
+            std::fs::create_dir_all(parent).map_err(|error| {
+                failed("create", rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+            })?;
         }
         match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -105,7 +111,12 @@ impl Book {
             return Err(Error::new(code::IO, format!("state folder \"{}\": another daemon uses it", path.display()))
                 .with_details("stop that one, or give this one another -statedir and -socketpath"));
         }
-        Ok(Self { folder, path: path.to_owned() })
+        Ok(Self { folder, path: path.to_owned(), boot: boot() })
+    }
+
+    /// The number of this boot.
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
     }
 
     /// Whether leases can be written.
@@ -113,7 +124,9 @@ impl Book {
     /// # Errors
     /// Code 5 where they cannot.
     pub(super) fn check_writable(&self) -> Result<()> {
-        self.write(UNFINISHED, b"").and_then(|()| rustix::fs::unlinkat(&self.folder, UNFINISHED, AtFlags::empty())).map_err(|errno| self.failed("write to", UNFINISHED, errno))
+        self.write(UNFINISHED, b"")
+            .and_then(|()| rustix::fs::unlinkat(&self.folder, UNFINISHED, AtFlags::empty()))
+            .map_err(|errno| self.failed("write to", UNFINISHED, errno))
     }
 
     /// Keeps a record, in the place of the one before.
@@ -122,7 +135,8 @@ impl Book {
     /// Code 5; the one before is there still then.
     pub(super) fn keep(&self, record: &Record) -> Result<()> {
         let name = record.key.file();
-        let text = serde_json::to_vec_pretty(record).map_err(|error| Error::new(code::BUG, format!("lease: {error}")))?;
+        let text =
+            serde_json::to_vec_pretty(record).map_err(|error| Error::new(code::BUG, format!("lease: {error}")))?;
         // Written to its end before it gets its name. There is one writer, so one unfinished name is enough. No fsync: what
         // a power cut would take is of a boot that is over.
         self.write(UNFINISHED, &text)
@@ -154,12 +168,18 @@ impl Book {
                 names.push(name);
             }
         }
-        Ok(names.into_iter().filter_map(|name| self.read(&name).inspect_err(|error| tracing::warn!("{error}")).ok()).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| self.read(&name).inspect_err(|error| tracing::warn!("{error}")).ok())
+            .collect())
     }
 
     fn read(&self, name: &str) -> Result<Record> {
         let no_lease = |why: String| {
-            Error::new(code::DECODE, format!("file \"{}\" is not a lease and is passed over: {why}", self.path.join(name).display()))
+            Error::new(
+                code::DECODE,
+                format!("file \"{}\" is not a lease and is passed over: {why}", self.path.join(name).display()),
+            )
         };
         // NONBLOCK: a FIFO would have an open wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -218,7 +238,7 @@ fn locked(folder: &OwnedFd, patience: Duration) -> Result<bool, rustix::io::Errn
 }
 
 /// The number of this boot; leases of another one are over.
-pub(super) fn boot() -> String {
+fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

@@ -1,4 +1,7 @@
-use std::{fs, os::unix::fs::{PermissionsExt, symlink}};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use super::*;
 
@@ -95,7 +98,9 @@ fn a_folder_that_others_can_write_to_is_refused() {
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
-    for (network, id, ifname) in [("../x", "c", "eth0"), ("lan", "../c", "eth0"), ("lan", "c", "a/b"), ("lan", "", "eth0"), ("a:b", "c", "e")] {
+    for (network, id, ifname) in
+        [("../x", "c", "eth0"), ("lan", "../c", "eth0"), ("lan", "c", "a/b"), ("lan", "", "eth0"), ("a:b", "c", "e")]
+    {
         assert!(Key::new(network, id, ifname).is_err(), "{network} {id} {ifname}");
     }
     let long = Key::new("lan", &"c".repeat(5000), "eth0").unwrap();

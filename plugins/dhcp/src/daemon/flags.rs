@@ -47,17 +47,8 @@ pub(super) enum Asked {
     Help,
 }
 
-const NAMES: [&str; 9] = [
-    "socketpath",
-    "statedir",
-    "hostprefix",
-    "pidfile",
-    "broadcast",
-    "timeout",
-    "resendtimeout",
-    "resendmax",
-    "help",
-];
+const NAMES: [&str; 9] =
+    ["socketpath", "statedir", "hostprefix", "pidfile", "broadcast", "timeout", "resendtimeout", "resendmax", "help"];
 
 /// Reads the command line.
 ///
@@ -93,7 +84,11 @@ fn resolve(given: [Option<String>; NAMES.len()]) -> Result<Flags, String> {
     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
     let absolute = |name: &str, path: String| {
         let path = PathBuf::from(path);
-        if path.is_absolute() { Ok(path) } else { Err(format!("flag -{name} {:?}: must be an absolute path", path.display().to_string())) }
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(format!("flag -{name} {:?}: must be an absolute path", path.display().to_string()))
+        }
     };
     let time = |name: &str, text: Option<String>, default: Duration| match some(text) {
         None => Ok(default),
@@ -159,7 +154,8 @@ mod tests {
 
     #[test]
     fn flags_are_written_as_go_has_them() {
-        let one = flags("-socketpath /s/d.sock --timeout=1m30s -broadcast -resendmax 500ms -hostprefix /host -pidfile /p");
+        let one =
+            flags("-socketpath /s/d.sock --timeout=1m30s -broadcast -resendmax 500ms -hostprefix /host -pidfile /p");
         let one = one.unwrap();
         assert_eq!(one.socket, PathBuf::from("/host/s/d.sock"));
         assert_eq!(one.state, PathBuf::from("/host/s/d.leases"));

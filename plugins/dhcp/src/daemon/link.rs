@@ -17,7 +17,9 @@ pub(super) async fn prepare(place: &Place, ipv6: bool) -> podwire_dhcp::Result<(
         return Ok(());
     }
     net.ns().run(|| {
-        for (key, value, is_wanted) in [("accept_ra", "0", true), ("disable_ipv6", "0", ipv6), ("accept_dad", "0", ipv6)] {
+        for (key, value, is_wanted) in
+            [("accept_ra", "0", true), ("disable_ipv6", "0", ipv6), ("accept_dad", "0", ipv6)]
+        {
             if !is_wanted {
                 continue;
             }

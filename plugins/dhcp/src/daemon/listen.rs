@@ -50,7 +50,9 @@ impl Socket {
             let (stream, _) = self.listener.accept().await?;
             match stream.peer_cred() {
                 Ok(peer) if peer.uid() == 0 => return Ok(stream),
-                Ok(peer) => tracing::warn!("a process of user {} was refused: this socket answers only root", peer.uid()),
+                Ok(peer) => {
+                    tracing::warn!("a process of user {} was refused: this socket answers only root", peer.uid());
+                }
                 Err(error) => tracing::warn!("a connection was refused, since it cannot be said whose it is: {error}"),
             }
         }
@@ -70,7 +72,11 @@ impl Drop for Socket {
 fn listen(path: &Path) -> Result<Listener> {
     let named = || format!("socket \"{}\"", path.display());
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("folder of {}", named()))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("folder of {}", named()))?;
     }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => bail!("{}: something else is there", named()),

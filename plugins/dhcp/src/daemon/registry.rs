@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     attachment::Attachment,
-    book::{Book, Key, boot},
+    book::{Book, Key},
     watch::Watch,
 };
 use crate::{
@@ -35,7 +35,6 @@ pub(super) struct Settings {
 pub(super) struct Registry {
     settings: Settings,
     book: Book,
-    boot: String,
     watch: Watch,
     all: RefCell<BTreeMap<Key, Rc<Attachment>>>,
     /// Those that a call is about: there is one at a time for each.
@@ -44,7 +43,7 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(settings: Settings, book: Book, watch: Watch) -> Self {
-        Self { settings, book, boot: boot(), watch, all: RefCell::default(), busy: RefCell::default() }
+        Self { settings, book, watch, all: RefCell::default(), busy: RefCell::default() }
     }
 
     /// Answers a call.
@@ -65,7 +64,7 @@ impl Registry {
     pub(super) async fn resume(self: &Rc<Self>) -> Result<()> {
         for record in self.book.records()? {
             let key = record.key.clone();
-            match Attachment::resume(record, &self.boot, self.settings.broadcast, self.settings.timeouts).await {
+            match Attachment::resume(record, &self.book, &self.settings).await {
                 Ok(one) => {
                     tracing::info!("{key}: lease taken up again");
                     self.keep(Rc::new(one));
@@ -86,24 +85,27 @@ impl Registry {
         let (key, conf) = configured(args)?;
         let wanted = conf.plugin.wanted(client_id(&key.container_id, &key.network, &key.ifname), &args.args)?;
         if !args.netns.starts_with('/') {
-            return Err(Error::environment(format!("CNI_NETNS {:?}: must be an absolute path for the daemon", args.netns)));
+            return Err(Error::environment(format!(
+                "CNI_NETNS {:?}: must be an absolute path for the daemon",
+                args.netns
+            )));
         }
         let netns = PathBuf::from(format!("{}{}", self.settings.host_prefix, args.netns));
         let _mine = self.lock(&key).await;
         if let Some(one) = self.find(&key) {
             if one.is_at(&netns) && one.has_link().await {
-                return self.held(&one);
+                return held(&one);
             }
             // The same container in another namespace: the earlier one is gone.
             self.end(&one).await?;
         }
-        let one = Attachment::new(key, &netns, wanted, self.settings.broadcast, self.settings.timeouts);
+        let one = Attachment::new(key, &netns, wanted, &self.settings);
         let one = Rc::new(one.map_err(|error| failed(&error))?);
         tracing::info!("{}: asking for a lease", one.key);
         one.acquire().await.map_err(|error| failed(&error))?;
         // From here on it is known, whatever becomes of this call: DEL finds it.
         self.keep(Rc::clone(&one));
-        let kept = self.book.keep(&one.record(&self.boot));
+        let kept = self.book.keep(&one.record(&self.book));
         let outcome = match kept {
             Ok(()) => one.set_mtu().await.map_err(|error| failed(&error)),
             Err(error) => Err(error),
@@ -120,7 +122,7 @@ impl Registry {
 
     /// CHECK: the lease that is there.
     async fn check(&self, args: &CmdArgs) -> Result<crate::gob::Value> {
-        let key = self.key(args)?;
+        let key = key(args)?;
         let _mine = self.lock(&key).await;
         let object = || format!("lease of {key}");
         let one = self.find(&key).ok_or_else(|| Error::differs(object(), "one", "none"))?;
@@ -128,21 +130,12 @@ impl Registry {
         if !one.is_at(&netns) {
             return Err(Error::differs(object(), format!("one for the namespace at {:?}", args.netns), "another's"));
         }
-        self.held(&one)
-    }
-
-    /// What an attachment holds; code 102 where it has lost a lease and no new one yet.
-    fn held(&self, one: &Attachment) -> Result<crate::gob::Value> {
-        if !one.is_complete() {
-            let object = format!("lease of {}", one.key);
-            return Err(Error::differs(object, "one", "none: it was lost, and no server has given another one yet"));
-        }
-        Ok(from_result(&one.result()))
+        held(&one)
     }
 
     /// DEL: success also where nothing is known.
     async fn release(&self, args: &CmdArgs) -> Result<()> {
-        let key = self.key(args)?;
+        let key = key(args)?;
         let _mine = self.lock(&key).await;
         match self.find(&key) {
             Some(one) => self.end(&one).await,
@@ -153,7 +146,8 @@ impl Registry {
     /// GC: ends what is of this network and not in its list of valid attachments.
     async fn collect(&self, args: &CmdArgs) -> Result<()> {
         let conf = parse(args)?;
-        let valid = conf.valid.ok_or_else(|| Error::invalid("cni.dev/valid-attachments", "missing; nothing was removed"))?;
+        let valid =
+            conf.valid.ok_or_else(|| Error::invalid("cni.dev/valid-attachments", "missing; nothing was removed"))?;
         let valid: std::collections::HashSet<_> = valid.iter().map(|one| (&*one.container_id, &*one.ifname)).collect();
         let is_dead = |key: &Key| key.network == conf.name && !valid.contains(&(&*key.container_id, &*key.ifname));
         let dead: Vec<Key> = self.all.borrow().keys().filter(|key| is_dead(key)).cloned().collect();
@@ -170,15 +164,16 @@ impl Registry {
         }
         match errors.len() {
             0 => Ok(()),
-            count => Err(Error { msg: format!("{count} leases: the first: {}", errors[0].msg), ..errors.swap_remove(0) }),
+            count => {
+                Err(Error { msg: format!("{count} leases: the first: {}", errors[0].msg), ..errors.swap_remove(0) })
+            }
         }
     }
 
     /// Looks which pods are gone, of those whose namespace has one of these names, or of all: their leases are released.
     pub(super) async fn look(&self, names: Option<&[std::ffi::OsString]>) {
-        let is_named = |one: &Attachment| {
-            names.is_none_or(|names| names.iter().any(|name| one.netns.file_name() == Some(name)))
-        };
+        let is_named =
+            |one: &Attachment| names.is_none_or(|names| names.iter().any(|name| one.netns.file_name() == Some(name)));
         let all: Vec<_> = self.all.borrow().values().filter(|one| is_named(one)).cloned().collect();
         for one in all {
             let netns = one.netns.clone();
@@ -207,7 +202,7 @@ impl Registry {
         let keeper = {
             let (registry, one) = (Rc::clone(self), Rc::clone(&one));
             async move {
-                let error = one.keep(&registry.book, &registry.boot).await;
+                let error = one.keep(&registry.book).await;
                 tracing::warn!("{}: lease given up: {error}", one.key);
                 let is_it = registry.find(&one.key).is_some_and(|now| Rc::ptr_eq(&now, &one));
                 if is_it {
@@ -238,18 +233,6 @@ impl Registry {
         self.all.borrow().get(key).cloned()
     }
 
-    /// The attachment that a call is about. Of the configuration only the network's name counts, so that a pod can be
-    /// deleted though the rest has become wrong.
-    fn key(&self, args: &CmdArgs) -> Result<Key> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            name: String,
-        }
-        let named: Named = serde_json::from_slice(&args.stdin)
-            .map_err(|error| Error::new(code::DECODE, format!("network configuration: {error}")))?;
-        Key::new(&named.name, &args.container_id, &args.ifname)
-    }
-
     async fn lock(&self, key: &Key) -> Mine<'_> {
         let mutex = Arc::clone(self.busy.borrow_mut().entry(key.clone()).or_default());
         let guard = mutex.lock_owned().await;
@@ -273,6 +256,27 @@ impl Drop for Mine<'_> {
             busy.remove(&self.key);
         }
     }
+}
+
+/// What an attachment holds; code 102 where it has lost a lease and no new one yet.
+fn held(one: &Attachment) -> Result<crate::gob::Value> {
+    if !one.is_complete() {
+        let object = format!("lease of {}", one.key);
+        return Err(Error::differs(object, "one", "none: it was lost, and no server has given another one yet"));
+    }
+    Ok(from_result(&one.result()))
+}
+
+/// The attachment that a call is about. Of the configuration only the network's name counts, so that a pod can be
+/// deleted though the rest has become wrong.
+fn key(args: &CmdArgs) -> Result<Key> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let named: Named = serde_json::from_slice(&args.stdin)
+        .map_err(|error| Error::new(code::DECODE, format!("network configuration: {error}")))?;
+    Key::new(&named.name, &args.container_id, &args.ifname)
 }
 
 fn parse(args: &CmdArgs) -> Result<NetConf<DhcpConfig>> {

@@ -32,10 +32,7 @@ const GO_FAILURE: &str = "3aff8303010108526573706f6e736501ff84000103010d53657276
 const GO_ODD: &str = "37ff9b030101034f646401ff9c00010601014101ff9e0001014d01ffa000010146010800010143010e0001014901100001014e010400000017ff9d010101075b325d626f6f6c01ff9e000102010400001eff9f0401010e6d61705b737472696e675d696e7401ffa000010c010400002cff9c0102010001010178fe010101fe044001fef03f4001066e65742e49500a0600040102030401fd0222df00";
 
 fn bytes(hex: &str) -> Vec<u8> {
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// Every value of a stream that comes in pieces of this size.
@@ -66,7 +63,10 @@ fn requests_of_go_are_read_in_pieces_of_any_size() {
     for piece in [1, 2, 7, 4096] {
         let values = read(&bytes(GO_REQUEST), piece).unwrap();
         assert_eq!(values.len(), 2);
-        assert_eq!((values[0].text("ServiceMethod").unwrap().as_str(), values[0].uint("Seq").unwrap()), ("DHCP.Allocate", 300));
+        assert_eq!(
+            (values[0].text("ServiceMethod").unwrap().as_str(), values[0].uint("Seq").unwrap()),
+            ("DHCP.Allocate", 300)
+        );
         assert_eq!(CmdArgs::from_value(&values[1]).unwrap(), args());
     }
 }

@@ -44,9 +44,17 @@ type Field = (Cow<'static, str>, i64);
 /// What a type is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Def {
-    Array { element: i64, length: u64 },
-    Slice { element: i64 },
-    Map { key: i64, element: i64 },
+    Array {
+        element: i64,
+        length: u64,
+    },
+    Slice {
+        element: i64,
+    },
+    Map {
+        key: i64,
+        element: i64,
+    },
     Struct(Vec<Field>),
     /// A type that writes itself, as bytes.
     Marshaller,
@@ -76,13 +84,10 @@ impl Def {
                 "ArrayT",
                 Value::of([common(), ("Elem", Value::Int(*element)), ("Len", Value::Int(length.cast_signed()))]),
             )]),
-            Self::Slice { element } => {
-                Value::of([("SliceT", Value::of([common(), ("Elem", Value::Int(*element))]))])
+            Self::Slice { element } => Value::of([("SliceT", Value::of([common(), ("Elem", Value::Int(*element))]))]),
+            Self::Map { key, element } => {
+                Value::of([("MapT", Value::of([common(), ("Key", Value::Int(*key)), ("Elem", Value::Int(*element))]))])
             }
-            Self::Map { key, element } => Value::of([(
-                "MapT",
-                Value::of([common(), ("Key", Value::Int(*key)), ("Elem", Value::Int(*element))]),
-            )]),
             Self::Struct(fields) => {
                 let field = |(name, kind): &Field| {
                     Value::of([("Name", Value::String(name.to_string())), ("Id", Value::Int(*kind))])

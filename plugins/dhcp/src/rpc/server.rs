@@ -54,10 +54,13 @@ pub(crate) async fn serve(mut stream: UnixStream, answer: impl AsyncFn(Method, C
             ("Error", Value::String(error)),
         ]);
         let mut bytes = outgoing.encode(RESPONSE, &response).map_err(invalid)?;
-        bytes.extend(match outcome {
-            Ok(Some(result)) => outgoing.encode(RESULT, &result),
-            _ => outgoing.encode(NOTHING, &Value::of([])),
-        }.map_err(invalid)?);
+        bytes.extend(
+            match outcome {
+                Ok(Some(result)) => outgoing.encode(RESULT, &result),
+                _ => outgoing.encode(NOTHING, &Value::of([])),
+            }
+            .map_err(invalid)?,
+        );
         stream.write_all(&bytes).await?;
     }
     Ok(())
@@ -73,7 +76,9 @@ async fn shake_hands(stream: &mut UnixStream, incoming: &mut Incoming) -> io::Re
         let Some((request, end)) = head(&said).map_err(invalid)? else { continue };
         let mut words = request.split(' ');
         if (words.next(), words.next()) != (Some("CONNECT"), Some(PATH)) {
-            stream.write_all(b"HTTP/1.0 405 Method Not Allowed\nContent-Type: text/plain\n\n405 must CONNECT\n").await?;
+            stream
+                .write_all(b"HTTP/1.0 405 Method Not Allowed\nContent-Type: text/plain\n\n405 must CONNECT\n")
+                .await?;
             return Ok(false);
         }
         incoming.push(&said[end..]);
@@ -111,6 +116,6 @@ async fn more(stream: &mut UnixStream, incoming: &mut Incoming) -> io::Result<bo
     Ok(length > 0)
 }
 
-fn invalid(error: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

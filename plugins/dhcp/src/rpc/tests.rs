@@ -111,7 +111,10 @@ fn results_nothing_and_errors_arrive() {
     match server.call(Method::Allocate, "none") {
         Err(Failure::Answer(text)) => {
             let error = to_error(&text);
-            assert_eq!((error.code, error.msg.as_str(), error.details.as_str()), (11, "no answer", "is a server there?"));
+            assert_eq!(
+                (error.code, error.msg.as_str(), error.details.as_str()),
+                (11, "no answer", "is a server there?")
+            );
         }
         other => panic!("{other:?}"),
     }
