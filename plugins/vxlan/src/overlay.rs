@@ -5,7 +5,7 @@
 //! but labelled: the next ADD goes on from there, and GC removes them.
 
 use podwire_plugin::{
-    Attached, BridgeSpec, Context, Error, Label, Result, Undo, code, join,
+    Attached, BridgeSpec, Context, Error, Label, Result, code, join,
     net::{Errno, Link, LinkChange, LinkSpec, PortChange},
     random_mac,
 };
@@ -116,7 +116,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
     };
     match cx.host.create_link(&spec).await {
         Ok(device) => {
-            cx.undo_at_last_by(Undo::SharedPort(device.index));
+            cx.undo_shared_port(device.index);
             Ok(device)
         }
         Err(error) if error.is(Errno::EEXIST) => Err(in_use(cx, &error).await?.into()),

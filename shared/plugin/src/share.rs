@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use podwire_net::{Errno, Link, LinkSpec};
 
-use crate::{Context, Label, Result, Undo};
+use crate::{Context, Label, Result};
 
 impl<C> Context<C> {
     /// The shared link that `spec` describes, with this attachment among its users: found and accepted, or made. If the
@@ -34,7 +34,7 @@ impl<C> Context<C> {
         match joined.await {
             Ok(is_user_now) => {
                 if is_user_now {
-                    self.undo_by(Undo::SharedUse);
+                    self.undo_by("leave the shared link", async |cx| cx.leave().await);
                 }
                 Ok(link)
             }
