@@ -13,17 +13,15 @@ use crate::{
     Error, Event, Lease4, Loss, Moment, Options4, Place, Result,
     clock::unix_now,
     exchange::{Wire, exchange},
+    keep::{Prolonged, Times, Whom, keep, persist},
     machine4::{Goal, Machine4, Outcome},
     message4::{Identity, Question},
-    retry::{Backoff, Dice},
+    retry::Dice,
     udp,
 };
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
-
-/// The least time between two tries to renew, and to rebind (RFC 2131, section 4.4.5).
-const BETWEEN_TRIES: Duration = Duration::from_mins(1);
 
 /// A client of DHCPv4 for one link.
 #[derive(Clone, Debug)]
@@ -58,19 +56,11 @@ impl Client4 {
     /// [`Error::Gone`]. All else is logged and tried again, ever less often.
     pub async fn acquire_at_last(&self, previous: Option<&Lease4>) -> Result<Lease4> {
         let timeouts = self.options.timeouts;
-        let (mut dice, mut backoff) = (Dice::new(), Backoff::new(timeouts.first, timeouts.longest));
-        loop {
-            let attempt = async {
-                let (net, link) = self.place.ready().await?;
-                self.acquire_on(&net, &link, previous.and_then(own), timeouts.longest * 4).await
-            };
-            match attempt.await {
-                Err(error @ Error::Gone(_)) => return Err(error),
-                Err(error) => tracing::warn!("{error}; it is tried again"),
-                lease => return lease,
-            }
-            tokio::time::sleep(backoff.of_dhcpv4(&mut dice)).await;
-        }
+        let attempt = async || {
+            let (net, link) = self.place.ready().await?;
+            self.acquire_on(&net, &link, previous.and_then(own), timeouts.longest * 4).await
+        };
+        persist(timeouts, attempt).await
     }
 
     /// Sleeps until something happens to the lease, and tells: it asks the server to prolong it, then every server, and
@@ -79,25 +69,8 @@ impl Client4 {
     /// # Errors
     /// [`Error::Gone`]. What could pass is logged and tried again while the lease lasts.
     pub async fn next(&self, lease: &Lease4) -> Result<Event<Lease4>> {
-        lease.renew.reached().await;
-        loop {
-            let now = Moment::now();
-            if now >= lease.expires {
-                return Ok(Event::Lost(Loss::Expired));
-            }
-            let end = if now < lease.rebind { lease.rebind } else { lease.expires };
-            match self.prolong(lease, now < lease.rebind, end).await {
-                Ok(Outcome::Bound(renewed)) => return Ok(Event::Renewed(*renewed)),
-                Ok(Outcome::Refused(words)) => return Ok(Event::Lost(Loss::Refused(words))),
-                Ok(Outcome::Silent(_)) => {
-                    tracing::warn!("link {:?}: no answer about the lease of {}", self.place.ifname(), lease.address);
-                }
-                Err(error @ Error::Gone(_)) => return Err(error),
-                Err(error) => tracing::warn!("lease of {}: {error}; it is tried again", lease.address),
-            }
-            let pause = ((end - now) / 2).max(BETWEEN_TRIES);
-            end.min(now + pause).reached().await;
-        }
+        let times = Times { renew: lease.renew, rebind: lease.rebind, expires: lease.expires };
+        keep(lease.address, times, async |whom, end| self.prolong(lease, whom, end).await).await
     }
 
     /// Asks whether the lease is still good on this network, without waiting for its time to renew.
@@ -155,18 +128,19 @@ impl Client4 {
         }
     }
 
-    /// One try to prolong the lease, by its server or by any; it ends before `end`.
-    async fn prolong(&self, lease: &Lease4, by_its_server: bool, end: Moment) -> Result<Outcome> {
-        let Some(own) = own(lease) else { return Ok(Outcome::Silent(Vec::new())) };
+    /// One try to prolong the lease; it ends before `end`.
+    async fn prolong(&self, lease: &Lease4, whom: Whom, end: Moment) -> Result<Prolonged<Lease4>> {
+        let Some(own) = own(lease) else { return Ok(Prolonged::Silent) };
         let (net, link) = self.place.link().await?;
         let now = Moment::now();
         let until = end.min(now + self.options.timeouts.request);
         let mut machine = self.machine(&link, Goal::Prolong(own), now, until);
-        let server = by_its_server.then_some(lease.server);
+        let server = (whom == Whom::ItsServer).then_some(lease.server);
         let wire = Wire4::open(&net, &link, machine.xid(), Some((own, server)))?;
         Ok(match exchange(&mut machine, &wire).await? {
-            Outcome::Bound(lease) => Outcome::Bound(Box::new(stamped(*lease))),
-            other => other,
+            Outcome::Bound(lease) => Prolonged::Bound(stamped(*lease)),
+            Outcome::Refused(words) => Prolonged::Refused(words),
+            Outcome::Silent(_) => Prolonged::Silent,
         })
     }
 

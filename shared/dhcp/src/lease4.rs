@@ -229,7 +229,7 @@ fn dns(options: &Options) -> Dns {
         dns.domain = domains.next().and_then(names::of_text).unwrap_or_default();
     }
     if let Some(DhcpOption::DomainSearch(domains)) = get(options, 119) {
-        dns.search = names::of_list(domains.iter().map(|name| name.to_ascii()));
+        dns.search = names::of_list(&domains);
     }
     dns
 }

@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! Whoever drops a future ends what it did. Nothing is kept between two calls but what the lease itself says, so a lease
+//! Whoever drops a future ends what it did; none can move to another thread (`spawn_local`). Nothing is kept between two calls but what the lease itself says, so a lease
 //! that was read from disk by another process is kept on as if nothing had been. A client has sockets, and a handle of
 //! the namespace, only while a question is open: a thousand leases that sleep are a thousand timers.
 //!
@@ -40,17 +40,23 @@ mod client6;
 mod clock;
 mod error;
 mod exchange;
+mod keep;
 mod lease4;
 mod lease6;
 mod machine4;
+mod machine6;
 mod message4;
+mod message6;
 mod names;
 mod options;
 mod place;
 mod ready;
 mod retry;
+mod router;
 #[cfg(test)]
 mod testing4;
+#[cfg(test)]
+mod testing6;
 mod udp;
 
 pub use client4::Client4;
@@ -61,6 +67,7 @@ pub use lease4::Lease4;
 pub use lease6::{Address6, Lease6};
 pub use options::{Options4, Options6, Timeouts, duid_of};
 pub use place::Place;
+pub use router::Router;
 
 /// What has happened to a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]

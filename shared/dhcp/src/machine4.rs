@@ -157,10 +157,11 @@ impl Machine4 {
         match &self.state {
             State::Requesting { server, .. } if answer.server() == Some(*server) => {
                 self.heard.note(format!("server {server}: it refused what it had offered ({words:?})"));
-                // At once the first time, when somebody else may have been quicker; then in no hurry.
+                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
+                let timeouts = self.identity.options.timeouts;
+                let pause = (timeouts.first * self.refused).min(timeouts.longest);
                 self.refused += 1;
-                let pause = self.backoff.of_dhcpv4(&mut self.dice);
-                self.ask(if self.refused == 1 { now } else { now + pause });
+                self.ask(now + pause);
             }
             State::Asking if !matches!(self.goal, Goal::Acquire(_)) && answer.server().is_some() => {
                 self.end(Outcome::Refused(words));

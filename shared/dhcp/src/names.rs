@@ -1,5 +1,7 @@
 //! Domain names from the network, which end up in a resolver's configuration.
 
+use dhcproto::Name;
+
 /// The longest name, in bytes as text (RFC 1035, section 2.3.4).
 const LONGEST: usize = 253;
 
@@ -14,9 +16,9 @@ pub(crate) fn of_text(text: &str) -> Option<String> {
 }
 
 /// The good ones of a list, each once.
-pub(crate) fn of_list(names: impl Iterator<Item = String>) -> Vec<String> {
+pub(crate) fn of_list(names: &[Name]) -> Vec<String> {
     let mut all = Vec::new();
-    for name in names.filter_map(|name| of_text(&name)) {
+    for name in names.iter().filter_map(|name| of_text(&name.to_ascii())) {
         if !all.contains(&name) {
             all.push(name);
         }

@@ -79,7 +79,7 @@ mod tests {
             let delay = backoff.of_dhcpv4(&mut dice).as_secs_f64();
             assert!((seconds - 1.0..=seconds + 1.0).contains(&delay), "{delay} for {seconds}");
         }
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
         for seconds in [1.0, 2.0, 4.0] {
             let delay = backoff.of_dhcpv6(&mut dice).as_secs_f64();
             assert!((seconds * 0.9..=seconds * 1.1).contains(&delay), "{delay} for {seconds}");

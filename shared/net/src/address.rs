@@ -1,7 +1,7 @@
 //! Addresses of links.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -91,6 +91,29 @@ impl Net {
             match addresses.iter().find(|address| address.duplicate) {
                 Some(taken) => Err(Error::new(format!("address \"{}\"", taken.cidr), "claim", Errno::EADDRINUSE)),
                 None => Ok((!addresses.iter().any(|address| address.tentative)).then_some(())),
+            }
+        };
+        self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
+    }
+
+    /// Waits until the link has a link-local address that is ready for use, and gives it (RFC 4862, section 5.3).
+    ///
+    /// # Errors
+    /// EADDRINUSE where it has another owner on the network, ETIMEDOUT after ten seconds.
+    pub async fn wait_for_link_local(&self, index: u32) -> Result<Ipv6Addr> {
+        let object = format!("link-local address of link number {index}");
+        let look = async || {
+            let addresses = self.addresses(index).await?;
+            let mut all = addresses.iter().filter_map(|address| match address.cidr.ip() {
+                IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((ip, address)),
+                _ => None,
+            });
+            if let Some((ip, _)) = all.clone().find(|(_, address)| !address.tentative && !address.duplicate) {
+                return Ok(Some(ip));
+            }
+            match all.find(|(_, address)| address.duplicate) {
+                Some((ip, _)) => Err(Error::new(format!("address \"{ip}\""), "claim", Errno::EADDRINUSE)),
+                None => Ok(None),
             }
         };
         self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
