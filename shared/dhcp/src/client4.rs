@@ -130,7 +130,7 @@ impl Client4 {
 
     /// One try to prolong the lease; it ends before `end`.
     async fn prolong(&self, lease: &Lease4, whom: Whom, end: Moment) -> Result<Prolonged<Lease4>> {
-        let Some(own) = own(lease) else { return Ok(Prolonged::Silent) };
+        let Some(own) = own(lease) else { return Ok(Prolonged::Silent(Vec::new())) };
         let (net, link) = self.place.link().await?;
         let now = Moment::now();
         let until = end.min(now + self.options.timeouts.request);
@@ -140,7 +140,7 @@ impl Client4 {
         Ok(match exchange(&mut machine, &wire).await? {
             Outcome::Bound(lease) => Prolonged::Bound(stamped(*lease)),
             Outcome::Refused(words) => Prolonged::Refused(words),
-            Outcome::Silent(_) => Prolonged::Silent,
+            Outcome::Silent(heard) => Prolonged::Silent(heard),
         })
     }
 

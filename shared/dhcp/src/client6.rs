@@ -122,7 +122,8 @@ impl Client6 {
         Ok(match outcome? {
             Outcome::Bound(renewed) => Prolonged::Bound(self.completed(*renewed, router, lease.router.clone())),
             Outcome::Refused(words) => Prolonged::Refused(words),
-            Outcome::Done | Outcome::Silent(_) => Prolonged::Silent,
+            Outcome::Done => Prolonged::Silent(Vec::new()),
+            Outcome::Silent(heard) => Prolonged::Silent(heard),
         })
     }
 

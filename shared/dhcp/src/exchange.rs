@@ -73,7 +73,7 @@ impl Heard {
 
     pub(crate) fn note(&mut self, what: String) {
         if self.0.len() < Self::MOST && !self.0.contains(&what) {
-            tracing::warn!("passed over: {what}");
+            tracing::debug!("passed over: {what}");
             self.0.push(what);
         }
     }

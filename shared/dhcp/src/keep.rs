@@ -35,8 +35,8 @@ pub(crate) enum Prolonged<L> {
     Bound(L),
     /// A server refused, with these words.
     Refused(String),
-    /// Nobody answered.
-    Silent,
+    /// Nobody gave a usable answer; what was heard.
+    Silent(Vec<String>),
 }
 
 /// Sleeps until something happens to the lease `what`. `prolong` asks once, until the moment given at the latest.
@@ -56,10 +56,13 @@ pub(crate) async fn keep<L>(
             _ if now < times.rebind => (Whom::ItsServer, times.rebind),
             _ => (Whom::Everybody, times.expires),
         };
-        match prolong(whom, end).await {
+        // In a box, which is gone when it is done: a lease that only sleeps is to be small.
+        match Box::pin(prolong(whom, end)).await {
             Ok(Prolonged::Bound(lease)) => return Ok(Event::Renewed(lease)),
             Ok(Prolonged::Refused(words)) => return Ok(Event::Lost(Loss::Refused(words))),
-            Ok(Prolonged::Silent) => tracing::warn!("lease of {what}: no server answered; it is tried again"),
+            Ok(Prolonged::Silent(heard)) => {
+                tracing::warn!("lease of {what}: no server prolonged it, it is tried again; heard: {heard:?}");
+            }
             Err(error @ Error::Gone(_)) => return Err(error),
             Err(error) => tracing::warn!("lease of {what}: {error}; it is tried again"),
         }
@@ -101,7 +104,7 @@ mod tests {
         let (times, asked) = (times(), RefCell::new(Vec::new()));
         let prolong = async |whom, end| {
             asked.borrow_mut().push((whom, end, Moment::now()));
-            Ok(Prolonged::<()>::Silent)
+            Ok(Prolonged::<()>::Silent(Vec::new()))
         };
         assert_eq!(keep("it", times, prolong).await.unwrap(), Event::Lost(Loss::Expired));
         assert!(Moment::now() >= times.expires);

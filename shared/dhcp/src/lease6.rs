@@ -83,6 +83,11 @@ impl Lease6 {
     pub fn duration(&self) -> Duration {
         self.expires - self.obtained
     }
+
+    /// The gateway, for a list of addresses of both families.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.gateway.map(IpAddr::V6)
+    }
 }
 
 /// Why an answer gives no lease.

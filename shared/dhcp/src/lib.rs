@@ -96,3 +96,20 @@ impl std::fmt::Display for Loss {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_sleeps_is_small() {
+        // Of a namespace that is always there.
+        let place = Place::new("/proc/self/ns/net", "lo").unwrap();
+        let (lease4, lease6) = (testing4::lease(), testing6::lease());
+        let client4 = Client4::new(place.clone(), Options4::new(b"\0pod/eth0"));
+        let client6 = Client6::new(place, Options6::new(b"\0pod/eth0", "eth0"));
+        for size in [size_of_val(&client4.next(&lease4)), size_of_val(&client6.next(&lease6))] {
+            assert!(size < 1024, "{size} bytes");
+        }
+    }
+}

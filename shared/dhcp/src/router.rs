@@ -43,7 +43,7 @@ impl Router {
     /// Of the socket.
     pub(crate) async fn ask(ns: &Netns, link: &Link) -> Result<Option<Self>> {
         let socket = RouterSocket::open(ns, &link.name, link.index)?;
-        let (mut buffer, mut found) = ([0; 1500], None);
+        let (mut buffer, mut found) = (vec![0; 1500], None);
         for _ in 0..TRIES {
             socket.send(&solicitation(link.mac)).await?;
             let hear = async {

@@ -8,7 +8,10 @@ use dhcproto::{
 };
 use podwire_spec::Mac;
 
-use crate::{Options4, message4::Identity};
+use crate::{
+    Lease4, Moment, Options4,
+    message4::{Answer, Identity},
+};
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
@@ -37,4 +40,10 @@ pub(crate) fn answer(kind: MessageType, xid: u32, address: Ipv4Addr, options: &[
         }
     }
     message.to_vec().unwrap()
+}
+
+/// A lease of an hour.
+pub(crate) fn lease() -> Lease4 {
+    let answer = answer(MessageType::Ack, 7, ADDRESS, &[]);
+    Lease4::read(Answer::decode(&answer, 7, &identity()).unwrap(), Moment::now()).unwrap()
 }

@@ -7,7 +7,7 @@ use dhcproto::{
     v6::{DhcpOption, IAAddr, IANA, Message, MessageType, StatusCode},
 };
 
-use crate::Options6;
+use crate::{Lease6, Moment, Options6, message6::Answer};
 
 pub(crate) const SERVER: &[u8] = &[0, 1, 0, 1, 9, 9, 9, 9];
 pub(crate) const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x50);
@@ -46,4 +46,10 @@ pub(crate) fn answer_from(server: &[u8], kind: MessageType, xid: [u8; 3], option
 /// An answer from the usual server.
 pub(crate) fn answer(kind: MessageType, xid: [u8; 3], options: Vec<DhcpOption>) -> Vec<u8> {
     answer_from(SERVER, kind, xid, options)
+}
+
+/// A lease of two hours.
+pub(crate) fn lease() -> Lease6 {
+    let answer = answer(MessageType::Reply, [1, 2, 3], vec![hour()]);
+    Lease6::read(&Answer::decode(&answer, [1, 2, 3], &said()).unwrap(), &said(), Moment::now()).unwrap()
 }
