@@ -102,6 +102,8 @@ impl Client6 {
 
     async fn acquire_within(&self, wish: Vec<Ipv6Addr>, wait: Duration) -> Result<Lease6> {
         let (net, link) = self.ready().await?;
+        // Routers are asked from it, too.
+        self.link_local(&net, &link).await?;
         let asked = self.ask(&net, &link, Goal::Acquire(wish), Moment::now() + wait);
         let (outcome, router) = join(asked, Router::ask(net.ns(), &link)).await;
         match outcome? {

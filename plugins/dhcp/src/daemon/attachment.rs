@@ -103,7 +103,6 @@ impl Attachment {
     /// # Errors
     /// See [`Client4::acquire`].
     pub(super) async fn acquire(&self) -> podwire_dhcp::Result<()> {
-        link::prepare(&self.place, self.wanted.dhcp6).await?;
         let v4 = async { if self.wanted.dhcp4 { Held::get(self.client4()).await.map(Some) } else { Ok(None) } };
         let v6 = async { if self.wanted.dhcp6 { Held::get(self.client6()).await.map(Some) } else { Ok(None) } };
         let (v4, v6) = try_join(v4, v6).await?;
@@ -256,7 +255,7 @@ impl Attachment {
             result.dns = lease.dns.clone();
         }
         if let Some(lease) = &*self.leases.v6.borrow() {
-            let ip = |cidr| Ip { interface: None, address: cidr, gateway: lease.gateway() };
+            let ip = |cidr| Ip { interface: None, address: cidr, gateway: lease.gateway.map(Into::into) };
             result.ips.extend(lease.addresses.iter().map(|address| ip(address.cidr)));
             result.routes.extend(self.routes(&lease.routes));
             merge(&mut result.dns, &lease.dns);

@@ -1,38 +1,10 @@
-//! The pod's link: made ready for DHCP, and kept as the lease says.
+//! The pod's link, kept as the lease says.
 
 use podwire_dhcp::Place;
-use podwire_net::{Errno, Error, LinkChange, write_sysctl};
+use podwire_net::{Errno, LinkChange};
 use podwire_spec::Route;
 
 use super::family::Setup;
-
-/// Before a link that is down is set up: no router is to configure it, as in any pod that gets its addresses from CNI;
-/// and a link-local address, without which there is no DHCPv6, is usable at once.
-///
-/// # Errors
-/// Of the kernel, and where namespace or link are no more.
-pub(super) async fn prepare(place: &Place, ipv6: bool) -> podwire_dhcp::Result<()> {
-    let (net, link) = place.link().await?;
-    if link.up {
-        return Ok(());
-    }
-    net.ns().run(|| {
-        for (key, value, is_wanted) in
-            [("accept_ra", "0", true), ("disable_ipv6", "0", ipv6), ("accept_dad", "0", ipv6)]
-        {
-            if !is_wanted {
-                continue;
-            }
-            match write_sysctl(&format!("ipv6/conf/{}/{key}", link.name), value) {
-                // A kernel without IPv6 has nothing to protect.
-                Err(error) if error.is(Errno::ENOENT) && !ipv6 => {}
-                other => other?,
-            }
-        }
-        Ok::<_, Error>(())
-    })??;
-    Ok(())
-}
 
 /// Sets the MTU that the server says, where it says one. What the link cannot have is told in the log and no failure:
 /// the address is good with the other MTU, too.
