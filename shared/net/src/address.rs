@@ -7,14 +7,14 @@ use std::{
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
 use nix::errno::Errno;
 use podwire_spec::Cidr;
 use rtnetlink::MulticastGroup;
 
-use crate::{Error, Net, Result};
+use crate::{Error, Net, Result, message::Message};
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ impl Net {
         let mut message = AddressMessage::default();
         message.header.index = index;
         let object = || format!("addresses of link number {index}");
-        let answers = self.request(object, "list", RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await?;
+        let answers = self.request(object, "list", Message::GetAddress(message), NLM_F_DUMP).await?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address(&message),
+                Message::NewAddress(message) if message.header.index == index => address(&message),
                 _ => None,
             })
             .collect())
@@ -53,12 +53,12 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn all_addresses(&self) -> Result<Vec<(u32, Address)>> {
-        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let message = Message::GetAddress(AddressMessage::default());
         let answers = self.request(|| "addresses".to_owned(), "list", message, NLM_F_DUMP).await?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, address(&message)?)),
+                Message::NewAddress(message) => Some((message.header.index, address(&message)?)),
                 _ => None,
             })
             .collect())
@@ -76,7 +76,7 @@ impl Net {
         } else if cidr.ip().is_ipv6() && !dad {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
-        let message = RouteNetlinkMessage::NewAddress(message);
+        let message = Message::NewAddress(message);
         self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
     }
 
@@ -124,7 +124,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_address(&self, index: u32, cidr: Cidr) -> Result<bool> {
-        let message = RouteNetlinkMessage::DelAddress(message(index, cidr));
+        let message = Message::DelAddress(message(index, cidr));
         match self.request(|| name(index, cidr), "delete", message, 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),

@@ -21,6 +21,7 @@ mod ipvlan;
 mod link;
 mod links;
 mod macvlan;
+mod message;
 mod net;
 mod netns;
 pub mod nft;
