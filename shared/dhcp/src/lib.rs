@@ -1,11 +1,10 @@
 //! A DHCP client: a link in a network namespace gets a lease and keeps it.
 //!
 //! It knows nothing of CNI. [`Client4`] speaks DHCPv4 (RFC 2131), [`Client6`] DHCPv6 (RFC 8415) and listens to routers
-//! (RFC 4861). Both have the same four questions:
+//! (RFC 4861). Both have the same three questions:
 //!
 //! * `acquire`: get a lease;
 //! * `next`: sleep until something happens to it, and tell what ([`Event`]);
-//! * `confirm`: ask whether it is still good, on a link that was away;
 //! * `release`: give it back.
 //!
 //! ```no_run

@@ -17,8 +17,6 @@ use crate::{
 pub(crate) enum Goal {
     /// A lease, of this address where it can be had (INIT, SELECTING, REQUESTING).
     Acquire(Option<Ipv4Addr>),
-    /// Whether this address is still ours (INIT-REBOOT, REBOOTING).
-    Confirm(Ipv4Addr),
     /// More time for this address, which the link has: from its server (RENEWING), or from any (REBINDING).
     Prolong(Ipv4Addr),
 }
@@ -103,7 +101,6 @@ impl Machine4 {
                 Question { wanted: Some(*address), server: Some(*server), ..question }
             }
             (_, Goal::Acquire(wanted)) => Question { kind: MessageType::Discover, wanted, ..question },
-            (_, Goal::Confirm(address)) => Question { wanted: Some(address), ..question },
             (_, Goal::Prolong(address)) => Question { own: Some(address), ..question },
         }
     }
