@@ -36,11 +36,6 @@ impl Client4 {
         Self { place, options }
     }
 
-    /// The link.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Gets a lease. A link that is down is set up first, and waited for.
     ///
     /// # Errors
@@ -58,7 +53,7 @@ impl Client4 {
         let timeouts = self.options.timeouts;
         let attempt = async || {
             let (net, link) = self.place.ready().await?;
-            self.acquire_on(&net, &link, previous.and_then(own), timeouts.longest * 4).await
+            self.acquire_on(&net, &link, previous.and_then(own), timeouts.patience()).await
         };
         persist(timeouts, attempt).await
     }
@@ -91,10 +86,13 @@ impl Client4 {
         let message = question.encode(&self.identity(&link));
         // A neighbour gets it in a broadcast frame: there may be no time left to ask for its MAC address, since a pod
         // that gives back its lease is about to go. The kernel knows the way to all others.
-        let neighbour = lease.address.contains(lease.server.into());
-        let server = (!neighbour).then_some(lease.server);
-        let mut wire = Wire4::open(&net, &link, question.xid, Some((own, server)))?;
-        wire.to = SocketAddrV4::new(lease.server, SERVER_PORT);
+        let is_neighbour = lease.address.contains(lease.server.into());
+        let routed = (!is_neighbour).then_some((own, Some(lease.server)));
+        let wire = Wire4 {
+            from: SocketAddrV4::new(own, CLIENT_PORT),
+            to: SocketAddrV4::new(lease.server, SERVER_PORT),
+            ..Wire4::open(&net, &link, question.xid, routed)?
+        };
         wire.send(&message).await
     }
 

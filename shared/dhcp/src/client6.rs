@@ -40,11 +40,6 @@ impl Client6 {
         Self { place, options }
     }
 
-    /// The link.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Gets a lease, and asks the routers meanwhile: where there are none, that takes three seconds. A link that is down
     /// is set up first, with IPv6, and waited for.
     ///
@@ -61,7 +56,7 @@ impl Client6 {
     pub async fn acquire_at_last(&self, previous: Option<&Lease6>) -> Result<Lease6> {
         let timeouts = self.options.timeouts;
         let wish = previous.map(addresses).unwrap_or_default();
-        persist(timeouts, async || self.acquire_within(wish.clone(), timeouts.longest * 4).await).await
+        persist(timeouts, async || self.acquire_within(wish.clone(), timeouts.patience()).await).await
     }
 
     /// Sleeps until something happens to the lease, and tells: it asks the server to prolong it, then every server, and
@@ -77,7 +72,8 @@ impl Client6 {
     /// Gives the lease back, and waits up to a second for the server to say that it knows.
     ///
     /// # Errors
-    /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by itself then.
+    /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by
+    /// itself then.
     pub async fn release(&self, lease: &Lease6) -> Result<()> {
         let (net, link) = self.place.link().await?;
         let own = tokio::time::timeout(FAREWELL, self.link_local(&net, &link)).await.map_err(|_| {

@@ -154,9 +154,7 @@ impl Machine4 {
         match &self.state {
             State::Requesting { server, .. } if answer.server() == Some(*server) => {
                 self.heard.note(format!("server {server}: it refused what it had offered ({words:?})"));
-                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
-                let timeouts = self.identity.options.timeouts;
-                let pause = (timeouts.first * self.refused).min(timeouts.longest);
+                let pause = self.identity.options.timeouts.pause(self.refused);
                 self.refused += 1;
                 self.ask(now + pause);
             }

@@ -86,14 +86,16 @@ fn discover_offer_request_ack() {
     let lease = bound(&mut machine, much_later);
     assert_eq!((lease.address.to_string(), lease.server), ("10.0.0.50/24".to_owned(), SERVER));
     // The time counts from the request, not from the answer (RFC 2131, section 4.4.5).
-    assert_eq!((lease.obtained, lease.duration()), (later, Duration::from_hours(1)));
+    assert_eq!((lease.obtained, lease.expires - later), (later, Duration::from_hours(1)));
 }
 
 #[test]
 fn what_was_said_to_be_sent_is_sent_except_what_is_the_protocols_own() {
     let mut identity = identity();
     identity.broadcast = true;
-    identity.options.send = vec![(12, b"pod-1".to_vec()), (60, b"podwire".to_vec()), (54, vec![6, 6, 6, 6])];
+    let long = vec![b'x'; 300];
+    let send: [(u8, &[u8]); 4] = [(12, b"pod-1"), (60, b"podwire"), (54, &[6, 6, 6, 6]), (43, &long)];
+    identity.options.send = send.map(|(code, bytes)| (code, bytes.to_vec())).to_vec();
     identity.options.request = vec![1, 3, 42];
     let mut machine = machine_of(identity, Goal::Acquire(None));
     let discover = sent(&mut machine, START);
@@ -105,6 +107,8 @@ fn what_was_said_to_be_sent_is_sent_except_what_is_the_protocols_own() {
     let list = DhcpOption::ParameterRequestList(codes);
     assert_eq!(discover.opts().get(OptionCode::ParameterRequestList), Some(&list));
     assert_eq!(server(&discover), None);
+    // In two parts (RFC 3396), which the library puts together again.
+    assert_eq!(discover.opts().get(OptionCode::VendorExtensions), Some(&DhcpOption::VendorExtensions(long)));
 }
 
 #[test]

@@ -148,9 +148,7 @@ impl Machine6 {
             (Ok(lease), _) => self.end(Outcome::Bound(Box::new(lease))),
             (Err(Flaw::Refused(why) | Flaw::Unusable(why)), State::Requesting { .. }) => {
                 self.heard.note(format!("a server refused what it had offered: {why}"));
-                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
-                let timeouts = self.said.timeouts;
-                let pause = (timeouts.first * self.refused).min(timeouts.longest);
+                let pause = self.said.timeouts.pause(self.refused);
                 self.refused += 1;
                 self.go(State::Asking, now, now + pause);
             }
