@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -40,7 +41,7 @@ pub(super) struct Attachment {
     /// The namespace itself: as long as it is held, a lease can be released even though the pod is gone. It is noticed
     /// soon that nothing is at `netns` any more, and then this is dropped and the kernel takes the namespace down.
     place: Place,
-    _ns: Netns,
+    ns: Rc<Netns>,
     wanted: Wanted,
     options4: Options4,
     options6: Options6,
@@ -72,7 +73,7 @@ impl Attachment {
             options4,
             key,
             netns: netns.to_owned(),
-            _ns: ns,
+            ns: Rc::new(ns),
             wanted,
             leases: Leases::default(),
             keeper: RefCell::default(),
@@ -103,8 +104,10 @@ impl Attachment {
     /// # Errors
     /// See [`Client4::acquire`].
     pub(super) async fn acquire(&self) -> podwire_dhcp::Result<()> {
-        let v4 = async { if self.wanted.dhcp4 { Held::get(self.client4()).await.map(Some) } else { Ok(None) } };
-        let v6 = async { if self.wanted.dhcp6 { Held::get(self.client6()).await.map(Some) } else { Ok(None) } };
+        let v4 =
+            async { if self.wanted.dhcp4 { Held::get(self.client4(), &self.ns).await.map(Some) } else { Ok(None) } };
+        let v6 =
+            async { if self.wanted.dhcp6 { Held::get(self.client6(), &self.ns).await.map(Some) } else { Ok(None) } };
         let (v4, v6) = try_join(v4, v6).await?;
         self.leases.v4.replace(v4.map(Held::keep));
         self.leases.v6.replace(v6.map(Held::keep));
@@ -149,7 +152,7 @@ impl Attachment {
                 }
                 Err(gone @ Error::Gone(_)) => return Err(gone),
                 Err(error) => {
-                    tracing::warn!("{}: {error}; trying again in {} s", self.key, RETRY.as_secs());
+                    tracing::warn!("{}: {}; trying again in {} s", self.key, self.words(&error), RETRY.as_secs());
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -213,7 +216,7 @@ impl Attachment {
             Ok(()) => tracing::info!("{}: lease of {what} released", self.key),
             Err(error) => {
                 let until = in_words(F::expires(&lease));
-                tracing::warn!("{}: lease of {what} cannot be released{until}: {error}", self.key);
+                tracing::warn!("{}: lease of {what} cannot be released{until}: {}", self.key, self.words(&error));
             }
         }
     }
@@ -228,6 +231,11 @@ impl Attachment {
 
     pub(super) fn kept_by(&self, keeper: AbortHandle) {
         self.keeper.replace(Some(keeper));
+    }
+
+    /// An error in words that name the namespace as the runtime does.
+    pub(super) fn words(&self, error: &Error) -> String {
+        error.to_string().replace(&*self.place.netns().to_string_lossy(), &self.netns.to_string_lossy())
     }
 
     /// Whether the pod's namespace is where it was.
@@ -308,12 +316,14 @@ fn in_words(expires: Moment) -> String {
 struct Held<F: Family> {
     client: F,
     lease: Option<F::Lease>,
+    /// The client finds the link by it.
+    ns: Rc<Netns>,
 }
 
 impl<F: Family> Held<F> {
-    async fn get(client: F) -> podwire_dhcp::Result<Self> {
+    async fn get(client: F, ns: &Rc<Netns>) -> podwire_dhcp::Result<Self> {
         let lease = client.acquire().await?;
-        Ok(Self { client, lease: Some(lease) })
+        Ok(Self { client, lease: Some(lease), ns: Rc::clone(ns) })
     }
 
     fn keep(mut self) -> F::Lease {
@@ -324,11 +334,14 @@ impl<F: Family> Held<F> {
 impl<F: Family> Drop for Held<F> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            let client = self.client.clone();
+            let (client, ns) = (self.client.clone(), Rc::clone(&self.ns));
             tokio::task::spawn_local(async move {
-                if let Err(error) = client.release(&lease).await {
-                    tracing::warn!("a lease that nobody wants any more cannot be released: {error}");
+                let what = listed(&F::setup(&lease));
+                match client.release(&lease).await {
+                    Ok(()) => tracing::info!("lease of {what} released, since its ADD did not end well"),
+                    Err(error) => tracing::warn!("lease of {what}, which nobody wants, cannot be released: {error}"),
                 }
+                drop(ns);
             });
         }
     }
