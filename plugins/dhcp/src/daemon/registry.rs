@@ -191,7 +191,7 @@ impl Registry {
         }
     }
 
-    /// The next thing that happens to a folder with namespaces.
+    /// Where to hear of namespaces that go.
     pub(super) fn watch(&self) -> &Watch {
         &self.watch
     }
