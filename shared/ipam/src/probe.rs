@@ -76,8 +76,9 @@ impl Probing<'_> {
             self.replace(picks, &others)?;
             unproven = others.into_iter().map(|(at, _)| at).collect();
         }
-        Err(Error::new(code::TRY_AGAIN, format!("{ATTEMPTS} addresses in a row are in use by others"))
-            .with_details("each is in quarantine now; is the range also given by somebody else, such as a DHCP server?"))
+        Err(Error::new(code::TRY_AGAIN, format!("{ATTEMPTS} addresses in a row are in use by others")).with_details(
+            "each is in quarantine now; is the range also given by somebody else, such as a DHCP server?",
+        ))
     }
 
     /// Puts those of `picks` that `others` have into quarantine, and others in their place.

@@ -43,7 +43,10 @@ impl Store {
             stays
         });
         if others > 0 {
-            tracing::warn!("{:?}: {others} leases of another machine, which shares the folder, left alone", self.path());
+            tracing::warn!(
+                "{:?}: {others} leases of another machine, which shares the folder, left alone",
+                self.path()
+            );
         }
         if errors.is_empty() {
             self.write_index(all.iter().map(|(ip, content)| (*ip, content)));
@@ -70,7 +73,11 @@ impl Store {
         }
         if is_shared {
             if !stale.is_empty() {
-                tracing::warn!("{:?}: {} leases of earlier boots left alone, other machines may use the folder", self.path(), stale.len());
+                tracing::warn!(
+                    "{:?}: {} leases of earlier boots left alone, other machines may use the folder",
+                    self.path(),
+                    stale.len()
+                );
             }
             return Ok(over);
         }
@@ -123,7 +130,8 @@ impl Store {
             let key = owner.key();
             let Ok(Entry { ips, origin: Some(origin) }) = index.get(&key) else { return None };
             // Written after its note: somebody who does not write notes has leased it to the same owner again.
-            let is_newer = self.leases.changed_at_of(&ip.to_string()).ok()? > index.folder().changed_at_of(&key).ok()?;
+            let is_newer =
+                self.leases.changed_at_of(&ip.to_string()).ok()? > index.folder().changed_at_of(&key).ok()?;
             (ips.contains(&ip) && !is_newer).then(|| origin.age(here))
         };
         let index = self.index.as_ref().ok();

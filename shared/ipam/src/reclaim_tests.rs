@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink};
 use podwire_spec::code;
 
 use super::tests::{DUAL, Node, V4};
-use crate::{HostLocal, Ipam, origin::Origin, testing::Call};
+use crate::{HostLocal, Ipam, testing::Call};
 
 /// Room for five.
 const SMALL: &str = r#", "subnet": "10.1.0.0/29""#;
@@ -29,13 +29,14 @@ fn of_another(node: &Node, id: &str, change_machine: bool) {
 }
 
 fn of_an_earlier_boot(node: &Node, ids: &[&str]) {
-    assert!(Origin::here().is_some(), "this needs a machine id, see machine-id(5)");
     ids.iter().for_each(|id| of_another(node, id, false));
 }
 
 fn full() -> Node {
     let node = Node::new();
-    ["a", "b", "c", "d", "e"].map(|id| node.add(id, SMALL).unwrap());
+    for id in ["a", "b", "c", "d", "e"] {
+        node.add(id, SMALL).unwrap();
+    }
     node
 }
 
