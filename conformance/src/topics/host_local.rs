@@ -34,13 +34,13 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// A configuration of host-local alone, on its network `net`.
-fn conf(case: &Case, ipam: Value) -> Value {
+pub(super) fn conf(case: &Case, ipam: Value) -> Value {
     let base = json!({ "type": "host-local", "dataDir": case.leases() });
     json!({ "cniVersion": "1.0.0", "name": "net", "type": "host-local", "ipam": merged(&base, ipam) })
 }
 
 /// The attachment of container `id`; host-local needs no pod to be there, only a name for it.
-fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
+pub(super) fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     let mut attachment = case.attachment(&node, &pod, conf);
     id.clone_into(&mut attachment.container);
@@ -48,12 +48,12 @@ fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
 }
 
 /// The addresses of a result.
-fn addresses(result: &Value) -> Vec<String> {
+pub(super) fn addresses(result: &Value) -> Vec<String> {
     let ips = result["ips"].as_array().into_iter().flatten();
     ips.filter_map(|ip| ip["address"].as_str().map(ToOwned::to_owned)).collect()
 }
 
-fn subnet(case: &Case, subnet: &str) -> Value {
+pub(super) fn subnet(case: &Case, subnet: &str) -> Value {
     conf(case, json!({ "ranges": [[{ "subnet": subnet }]] }))
 }
 
@@ -244,7 +244,7 @@ fn a_locked_directory_is_waited_for(case: &Case) -> Result<()> {
 }
 
 /// Waits until a process waits for the lock on `file`: the kernel lists it in `/proc/locks` with an arrow.
-fn await_lock_waiter(file: &fs::File) -> Result<()> {
+pub(super) fn await_lock_waiter(file: &fs::File) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let inode = file.metadata().with_context(|| format!("fd {}", file.as_raw_fd()))?.ino();
     let suffix = format!(":{inode} ");
