@@ -21,7 +21,8 @@ const PROBES: usize = 64;
 /// Code 105 if the address asked for is taken, code 100 if a set has none left.
 pub(crate) fn pick(store: &Store, sets: &[RangeSet], asked: &[Option<IpAddr>]) -> Result<Vec<Pick>> {
     let pick = |(set, asked): (usize, &Option<IpAddr>)| match *asked {
-        Some(ip) if store.is_taken(ip)? => Err(taken(store, ip)),
+        // It may be of an earlier boot, as when a pod is started again that always asks for the same one.
+        Some(ip) if store.is_taken(ip)? && !(store.reclaim()? && !store.is_taken(ip)?) => Err(taken(store, ip)),
         Some(ip) => Ok(Pick { set, ip }),
         None => next(store, sets, set),
     };
@@ -40,7 +41,7 @@ pub(crate) fn next(store: &Store, sets: &[RangeSet], at: usize) -> Result<Pick> 
     free.map(|ip| Pick { set: at, ip }).ok_or_else(|| exhausted(store, &sets[at]))
 }
 
-/// Whether each set has an address to give, or one that could be reclaimed. Nothing is changed.
+/// Whether each set has an address to give, or one that could be reclaimed. No lease is changed.
 ///
 /// # Errors
 /// Code 100 if a set has none.
@@ -84,6 +85,7 @@ fn next_free(store: &Store, sets: &[RangeSet], at: usize) -> Result<Option<IpAdd
 fn taken(store: &Store, ip: IpAddr) -> Error {
     let holder = match store.content(ip) {
         Some(Content::Of(owner)) => format!("it is leased to {owner}"),
+        Some(Content::Quarantine) => "it is in quarantine, another machine answered for it".to_owned(),
         _ => "its lease file is unreadable or not a lease; remove it if nobody has the address".to_owned(),
     };
     Error::new(code::EXISTS, format!("address {ip}: taken")).with_details(holder)

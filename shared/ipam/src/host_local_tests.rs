@@ -85,7 +85,7 @@ impl Node {
     }
 }
 
-fn add(call: &Call) -> Result<Vec<String>> {
+pub(crate) fn add(call: &Call) -> Result<Vec<String>> {
     call.run::<HostLocal, _>(HostLocal::add).map(|result| ips(&result))
 }
 

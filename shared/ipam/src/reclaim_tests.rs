@@ -70,6 +70,16 @@ fn while_addresses_are_left_those_of_an_earlier_boot_stay() {
 }
 
 #[test]
+fn an_address_of_an_earlier_boot_may_be_asked_for() {
+    let node = full();
+    let ask = || super::tests::add(&node.call("f", V4).args("IP=10.1.0.4"));
+    assert_eq!(ask().unwrap_err().code, code::EXISTS);
+    of_an_earlier_boot(&node, &["c"]);
+    assert_eq!(ask().unwrap(), ["10.1.0.4/24"]);
+    assert_eq!(node.addresses().len(), 5);
+}
+
+#[test]
 fn a_container_of_an_earlier_boot_may_be_added_again() {
     let node = Node::new();
     node.add("a", DUAL).unwrap();

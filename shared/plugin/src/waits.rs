@@ -44,8 +44,15 @@ impl Waits {
             net.ns().run(|| set_up_sysctls(&link.name, ipv6, false))??;
             at_once(net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }))?;
         }
-        let prober = net.ns().run(|| Prober::open(&link))??;
-        Ok(prober.who_has(ips, wait, self.termination()?)?)
+        let answers = net.ns().run(|| Prober::open(&link))?.and_then(|prober| {
+            let termination = self.termination()?;
+            prober.who_has(ips, wait, termination)
+        });
+        if !link.up && link.kind == "bond" {
+            // To some bonds it is left to announce the pod's addresses when they are set up.
+            at_once(net.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }))?;
+        }
+        Ok(answers?)
     }
 }
 

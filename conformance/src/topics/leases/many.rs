@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::super::{host_local::await_lock_waiter, scale::at_once};
 use super::{addresses, attachment, subnet, with_valid, write_leases};
 use crate::cni::Call;
-use crate::runner::{Attachment, Case, Feature, Test, merged};
+use crate::runner::{Attachment, Case, Feature, Test};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
@@ -31,7 +33,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_last_free_address_is_found_without_listing_the_folder, "in a range with a long run of taken ones")
         .needs(&[Feature::Strace])
         .ours(),
-    test!(p24_gc_of_five_thousand_dead_of_ten_thousand, "through an interface plugin, in under 2 s").ours(),
+    test!(p24_gc_of_five_thousand_dead_of_ten_thousand, "through an interface plugin, in under 2 s").ours().limit(120),
 ];
 
 fn p27_three_hundred_at_once_some_killed_with_the_lock(case: &Case) -> Result<()> {
@@ -155,6 +157,13 @@ fn the_last_free_address_is_found_without_listing_the_folder(case: &Case) -> Res
     Ok(())
 }
 
+/// The processor's time that ended child processes took.
+fn children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let of = |time: TimeVal| Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or_default());
+    Ok(of(usage.user_time()) + of(usage.system_time()))
+}
+
 fn p24_gc_of_five_thousand_dead_of_ten_thousand(case: &Case) -> Result<()> {
     const PROMISED: Duration = Duration::from_secs(2);
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
@@ -163,10 +172,11 @@ fn p24_gc_of_five_thousand_dead_of_ten_thousand(case: &Case) -> Result<()> {
     // As it is in use: the hint is there.
     case.attachment(&node, &pod, &conf).add()?;
     let valid = (0..10_000).step_by(2).map(|n| format!("c{n}")).chain(["container-p1".to_owned()]);
-    let gc = case.call(&node, "bridge", "GC").conf(&merged(&with_valid(&conf, valid), json!({})));
-    let start = Instant::now();
+    let gc = case.call(&node, "bridge", "GC").conf(&with_valid(&conf, valid));
+    // The processor's time: a test may have to wait for its turn. The bench measures the clock's.
+    let before = children()?;
     gc.succeed()?;
-    let took = start.elapsed();
+    let took = children()? - before;
     let left = case.lease_names("net")?;
     ensure!(left.len() == 5001, "{} leases are left", left.len());
     for ip in left {
