@@ -185,8 +185,10 @@ impl Display for Report {
         let Machine { kernel, processor, processors, load, podwire, reference } = &self.machine;
         writeln!(f, "\npodwire {podwire} and {reference}\nLinux {kernel} on {processors} x {processor}")?;
         writeln!(f, "load before the start {load:.1}: above {processors} the times are those of a busy machine\n")?;
-        writeln!(f, "{}", self.times())?;
-        writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
+        if !self.rows.is_empty() {
+            writeln!(f, "{}", self.times())?;
+            writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
+        }
         if !self.growth.is_empty() {
             writeln!(f, "{}", self.growth())?;
             writeln!(f, "host-local alone, times in milliseconds, all sizes and both sets of plugins in turns\n")?;
@@ -221,7 +223,8 @@ impl Report {
             let mut cells = vec![title.clone()];
             for of in [|both: &Pair<f64>| both.ours, |both: &Pair<f64>| both.reference] {
                 let times = [&add_ms.median, &add_ms.p95, &del_ms.median, &del_ms.p95];
-                cells.extend(times.map(|both| format!("{:.2}", of(both))));
+                let text = |time: f64| if time == 0.0 { String::new() } else { format!("{time:.2}") };
+                cells.extend(times.map(|both| text(of(both))));
             }
             table.add_row(cells);
         }

@@ -164,8 +164,9 @@ impl Folder {
         /// `linux/magic.h` and the file systems' own headers: ext2 to 4, XFS, Btrfs, F2FS, ZFS, bcachefs, tmpfs, overlay.
         const LOCAL: [u32; 8] =
             [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x0102_1994, 0x794c_7630];
-        // Magic numbers have 32 bits, whatever the type of the field is.
-        rustix::fs::fstatfs(&self.fd).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+        // Magic numbers have 32 bits, whatever the field has.
+        let kind = rustix::fs::fstatfs(&self.fd).map(|stat| u32::try_from(stat.f_type & 0xffff_ffff));
+        matches!(kind, Ok(Ok(kind)) if LOCAL.contains(&kind))
     }
 
     /// What to say when `operation` on `name` in this folder failed.

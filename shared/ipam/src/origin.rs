@@ -75,7 +75,7 @@ fn hash_of(path: &str) -> Option<u32> {
     let text = text.trim_ascii();
     // An image that was not booted yet has no id of its own; machine-id(5) has this word for it.
     let is_id = !text.is_empty() && text != b"uninitialized";
-    is_id.then(|| lease::hash(text) as u32)
+    u32::try_from(lease::hash(text) & 0xffff_ffff).ok().filter(|_| is_id)
 }
 
 #[cfg(test)]

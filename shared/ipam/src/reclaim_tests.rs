@@ -18,9 +18,10 @@ fn of_another(node: &Node, id: &str, change_machine: bool) {
     let (ips, origin) = text.split_once('@').unwrap();
     let (boot, machine) = origin.split_once('-').unwrap();
     let flip = |text: &str| format!("{:08x}", !u32::from_str_radix(text, 16).unwrap());
-    let text = match change_machine {
-        true => format!("{ips}@{boot}-{}", flip(machine)),
-        false => format!("{ips}@{}-{machine}", flip(boot)),
+    let text = if change_machine {
+        format!("{ips}@{boot}-{}", flip(machine))
+    } else {
+        format!("{ips}@{}-{machine}", flip(boot))
     };
     node.in_step(|| {
         fs::remove_file(&link).unwrap();

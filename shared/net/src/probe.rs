@@ -2,6 +2,11 @@
 //! solicitations of duplicate-address detection (RFC 4862, section 5.4).
 //!
 //! Neither says that the sender has the address: who gets one learns nothing from it, and no cache is changed.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the C library's constants have other widths than its fields; lengths and sums here fit what they are cut to"
+)]
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

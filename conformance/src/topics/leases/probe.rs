@@ -89,18 +89,18 @@ fn probe_is_what_the_standards_say(case: &Case) -> Result<()> {
     let mut seen = Capture::on(&lan.other, "eth0")?;
     attachment.add()?;
     let mac = attachment.pod.link("eth0")?.mac;
-    for (four, six) in [(200, 0x200), (201, 0x201)] {
+    let groups = [("ff02::1:ff00:200", "33:33:ff:00:02:00"), ("ff02::1:ff00:201", "33:33:ff:00:02:01")];
+    for (four, (group, group_mac)) in [200, 201].into_iter().zip(groups) {
         let ip = std::net::Ipv4Addr::new(192, 168, 7, four);
         seen.expect(LIMIT, "ARP probe", |frame| {
             let is_it = matches!(frame.body, Body::Arp { operation: 1, sender, target, .. } if sender.is_unspecified() && target == ip);
             is_it && frame.to == crate::packets::BROADCAST && frame.from == mac
         })?;
-        let last: u8 = if six == 0x200 { 0 } else { 1 };
-        let group: IpAddr = format!("ff02::1:ff00:{six:x}").parse()?;
+        let group: IpAddr = group.parse()?;
         seen.expect(LIMIT, "neighbour solicitation", |frame| {
             let Body::Ip { from, to, .. } = &frame.body else { return false };
             let is_it = frame.is_icmpv6(135) && from.is_unspecified() && *to == group;
-            is_it && frame.from == mac && frame.to == format!("33:33:ff:00:02:{last:02x}")
+            is_it && frame.from == mac && frame.to == group_mac
         })?;
     }
     Ok(())
