@@ -3,9 +3,12 @@
 //! A [`Space`] is one namespace and what a test may do in it. Nothing is written to the machine: when the last value
 //! that holds a namespace is dropped, the kernel takes down all that is in it.
 
+mod daemon;
 mod lan;
 mod netns;
 mod see;
+mod servers;
+mod service;
 mod snapshot;
 mod user;
 
@@ -17,9 +20,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+pub use daemon::Daemon;
 pub use lan::Lan;
 pub use netns::Netns;
 pub use see::{Address, Link, Route, Vlan, mac_bytes, mac_text};
+pub use servers::{Offer, Server, Software};
+pub use service::{Service, last_words};
 pub use snapshot::Snapshot;
 pub use user::{become_root, is_real_root};
 

@@ -2,6 +2,7 @@
 
 mod build;
 mod capture;
+pub mod dhcp;
 mod frame;
 mod ping;
 mod stream;
@@ -9,6 +10,7 @@ mod vxlan;
 
 pub use build::{arp_request, echo_request, ethernet, router_advertisement, unsolicited_na};
 pub use capture::{Capture, inject};
+pub use dhcp::Dhcp;
 pub use frame::{BROADCAST, Body, Frame, Tag};
 pub use ping::{Ping, Pings, isolated, reaches};
 pub use stream::{peer_seen_by_tcp, peer_seen_by_udp};
