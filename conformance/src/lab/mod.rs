@@ -22,7 +22,7 @@ use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, L
 
 pub use daemon::Daemon;
 pub use lan::Lan;
-pub use netns::Netns;
+pub use netns::{Mounted, Netns};
 pub use see::{Address, Link, Route, Vlan, mac_bytes, mac_text};
 pub use servers::{Offer, Server, Software};
 pub use service::{Service, last_words};
@@ -120,6 +120,16 @@ impl Space {
     /// Waits until there is an address that `wanted` accepts; false if none comes within `limit`.
     pub fn await_address(&self, limit: Duration, wanted: impl Fn(&Address) -> bool + Send) -> Result<bool> {
         self.netlink(async |_| see::await_address(wanted, limit).await)
+    }
+
+    /// Waits until there is no address that `unwanted` accepts; false if there still is one after `limit`.
+    pub fn await_no_address(&self, limit: Duration, unwanted: impl Fn(&Address) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_no_address(unwanted, limit).await)
+    }
+
+    /// Waits until there is a route of IPv4 that `wanted` accepts; false if none comes within `limit`.
+    pub fn await_route(&self, limit: Duration, wanted: impl Fn(&Route) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_route(wanted, limit).await)
     }
 
     /// Waits until there is a link that `wanted` accepts; false if there is none within `limit`.

@@ -23,9 +23,7 @@ pub fn last_words() -> Vec<String> {
     let words = started.iter().flat_map(|log| {
         let said = log.said();
         let last = said.lines[said.lines.len().saturating_sub(ENOUGH)..].iter().map(|line| format!("  {line}"));
-        let ended = if said.ended { ", which has ended" } else { "" };
-        let title = format!("{}{ended}, said:", log.name);
-        [title].into_iter().chain(last).collect::<Vec<_>>()
+        [format!("{} said:", log.name)].into_iter().chain(last).collect::<Vec<_>>()
     });
     words.collect()
 }

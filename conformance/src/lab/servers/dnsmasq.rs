@@ -1,6 +1,7 @@
 //! dnsmasq: everything on its command line.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -8,15 +9,29 @@ use super::{Offer, SOON, Software};
 use crate::lab::Space;
 use crate::lab::service::{Service, quiet};
 
-pub(super) fn start(space: &Space, link: &str, directory: &Path, offer: &Offer) -> Result<Service> {
-    let program = Software::Dnsmasq.find().context("dnsmasq: not found; run .ci/setup test")?;
-    let mut command = quiet(program);
+fn command() -> Result<Command> {
+    let mut command = quiet(Software::Dnsmasq.find().context("dnsmasq: not found; run .ci/setup test")?);
     command
-        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--log-dhcp", "--pid-file"])
-        // No name server. No ping before an offer, which takes three seconds: a pod's address is nobody else's here.
-        .args(["--port=0", "--no-ping", "--dhcp-authoritative"])
+        // With `--port=0` it is no name server.
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--pid-file", "--port=0"])
         // Without root of the machine it could not become another user.
-        .args(["--user=root", "--group=root"])
+        .args(["--user=root", "--group=root"]);
+    Ok(command)
+}
+
+pub(super) fn relay(space: &Space, own: &str, server: &str) -> Result<Service> {
+    let mut command = command()?;
+    command.arg(format!("--dhcp-relay={own},{server}"));
+    let service = Service::start("the relay", space, command)?;
+    service.await_line(SOON, "that it relays", |line| line.contains("DHCP relay"))?;
+    Ok(service)
+}
+
+pub(super) fn start(space: &Space, link: &str, directory: &Path, offer: &Offer) -> Result<Service> {
+    let mut command = command()?;
+    command
+        // No ping before an offer, which takes three seconds: a pod's address is nobody else's here.
+        .args(["--no-ping", "--dhcp-authoritative", "--log-dhcp"])
         .arg(format!("--interface={link}"))
         .arg(format!("--dhcp-leasefile={}", directory.join("leases").display()))
         .args(arguments(offer));
@@ -61,6 +76,7 @@ fn options4(offer: &Offer) -> Vec<(&'static str, String)> {
         ("6", offer.dns.join(",")),
         ("15", offer.domain.clone().unwrap_or_default()),
         ("119", offer.search.join(",")),
+        ("58", offer.renew.map(|seconds| format!("{seconds}s")).unwrap_or_default()),
     ]
 }
 

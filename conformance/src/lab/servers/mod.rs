@@ -65,6 +65,8 @@ pub struct Offer {
     pub pool: [String; 2],
     /// How long a lease lasts, in seconds; half of it and seven eighths are T1 and T2. dnsmasq makes at least 120 of it.
     pub seconds: u32,
+    /// T1 of dnsmasq in seconds, where it is to be another.
+    pub renew: Option<u32>,
     /// Option 3.
     pub router: Option<String>,
     /// Option 121: destination and router. A client that asks for it gets no other routes.
@@ -129,6 +131,11 @@ impl Server {
         Ok(Self { software, space: space.clone(), link: link.to_owned(), directory: directory.to_owned(), service })
     }
 
+    /// A relay on `space` instead of a server (RFC 2131, 3046): from the network where it has the address `own` to `server`.
+    pub fn relay(space: &Space, own: &str, server: &str) -> Result<Service> {
+        dnsmasq::relay(space, own, server)
+    }
+
     /// What it says.
     pub fn log(&self) -> &Service {
         &self.service
@@ -153,27 +160,35 @@ impl Server {
 
     /// Waits until it has seen a client give `ip` back.
     pub fn await_release(&self, ip: IpAddr) -> Result<()> {
-        let (words, ip) = match self.software {
-            Software::Dnsmasq if ip.is_ipv4() => (["DHCPRELEASE", ""], ip.to_string()),
-            // It says so of what it answers with.
-            Software::Dnsmasq => (["DHCPRELEASE", ""], ip.to_string()),
-            Software::Kea4 => (["DHCP4_RELEASE ", "released properly"], ip.to_string()),
-            Software::Kea6 => (["DHCP6_RELEASE_NA ", ""], ip.to_string()),
+        let words = match self.software {
+            Software::Dnsmasq => "DHCPRELEASE(",
+            Software::Kea4 => "DHCP4_RELEASE ",
+            Software::Kea6 => "DHCP6_RELEASE_NA ",
         };
-        let said = |line: &str| words.iter().all(|word| line.contains(word)) && has_word(line, &ip);
+        // Of DHCPv6 dnsmasq does not say which address it was.
+        let nameless = self.software == Software::Dnsmasq && ip.is_ipv6();
+        let said = |line: &str| line.contains(words) && (nameless || has_word(line, &ip.to_string()));
         self.service.await_line(SOON, &format!("that {ip} was given back"), said).map(drop)
     }
 
-    /// How many times it has confirmed `ip` to a client.
-    pub fn confirmed(&self, ip: IpAddr) -> usize {
-        let words = match self.software {
-            Software::Dnsmasq if ip.is_ipv4() => "DHCPACK(",
-            Software::Dnsmasq => "DHCPREPLY(",
-            Software::Kea4 => "DHCP4_LEASE_ALLOC ",
-            Software::Kea6 => "DHCP6_LEASE_",
+    /// Waits until it confirms `ip` to a client, again if it has before; an error if it does not within `limit`.
+    pub fn await_confirmation(&self, ip: IpAddr, limit: Duration) -> Result<()> {
+        let what = format!("that {ip} is confirmed");
+        self.service.await_after(self.service.lines(), limit, &what, |line| self.confirms(line, Some(ip))).map(drop)
+    }
+
+    /// How many times it has confirmed `ip`, or any address, to a client.
+    pub fn confirmed(&self, ip: Option<IpAddr>) -> usize {
+        self.service.all().iter().filter(|line| self.confirms(line, ip)).count()
+    }
+
+    fn confirms(&self, line: &str, ip: Option<IpAddr>) -> bool {
+        let words: &[&str] = match self.software {
+            Software::Dnsmasq => &["DHCPACK(", "DHCPREPLY("],
+            Software::Kea4 => &["DHCP4_LEASE_ALLOC "],
+            Software::Kea6 => &["DHCP6_LEASE_ALLOC ", "DHCP6_LEASE_RENEW "],
         };
-        let ip = ip.to_string();
-        self.service.all().iter().filter(|line| line.contains(words) && has_word(line, &ip)).count()
+        words.iter().any(|word| line.contains(word)) && ip.is_none_or(|ip| has_word(line, &ip.to_string()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The address plugin `dhcp`, its daemon, and real servers: dnsmasq and Kea.
 
 mod lease;
+mod options;
+mod time;
 
 use std::net::IpAddr;
 
@@ -10,10 +12,15 @@ use serde_json::{Value, json};
 use crate::lab::{Daemon, Lan, Offer, Server, Software, Space};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 
-pub(super) const TESTS: &[&[Test]] = &[lease::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[lease::TESTS, options::TESTS, time::TESTS];
 
 /// What every test with a server needs.
 const SERVERS: &[Feature] = &[Feature::DhcpServers];
+
+/// The network of the lab, with a router.
+fn with_router() -> Offer {
+    Offer { router: Some(Lan::OTHER[0].to_owned()), ..Offer::v4() }
+}
 
 /// A node with a daemon, and a server on its network.
 struct Site {
