@@ -173,8 +173,13 @@ impl Server {
 
     /// Waits until it confirms `ip` to a client, again if it has before; an error if it does not within `limit`.
     pub fn await_confirmation(&self, ip: IpAddr, limit: Duration) -> Result<()> {
+        self.await_confirmation_after(self.service.lines(), ip, limit)
+    }
+
+    /// The same after its first `seen` lines, for several addresses that are confirmed in any order.
+    pub fn await_confirmation_after(&self, seen: usize, ip: IpAddr, limit: Duration) -> Result<()> {
         let what = format!("that {ip} is confirmed");
-        self.service.await_after(self.service.lines(), limit, &what, |line| self.confirms(line, Some(ip))).map(drop)
+        self.service.await_after(seen, limit, &what, |line| self.confirms(line, Some(ip))).map(drop)
     }
 
     /// How many times it has confirmed `ip`, or any address, to a client.

@@ -1,7 +1,12 @@
 //! The address plugin `dhcp`, its daemon, and real servers: dnsmasq and Kea.
 
+mod calls;
+mod crowd;
+mod daemon;
 mod lease;
 mod options;
+mod six;
+mod swap;
 mod time;
 
 use std::net::IpAddr;
@@ -12,7 +17,16 @@ use serde_json::{Value, json};
 use crate::lab::{Daemon, Lan, Offer, Server, Software, Space};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 
-pub(super) const TESTS: &[&[Test]] = &[lease::TESTS, options::TESTS, time::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[
+    lease::TESTS,
+    options::TESTS,
+    time::TESTS,
+    calls::TESTS,
+    daemon::TESTS,
+    six::TESTS,
+    swap::TESTS,
+    crowd::TESTS,
+];
 
 /// What every test with a server needs.
 const SERVERS: &[Feature] = &[Feature::DhcpServers];
@@ -124,4 +138,16 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 /// As strings.
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Bytes that look like nothing, the same each time, so that a failure can be repeated (xorshift).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let numbers = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    numbers.flatten().take(length).collect()
 }
