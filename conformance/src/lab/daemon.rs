@@ -44,7 +44,7 @@ impl Daemon {
     }
 
     /// Starts one that makes its socket and the directory of it by itself, and waits until it says that it is ready
-    /// (`sd_notify(3)`). The directory `notify` is made for that.
+    /// (`sd_notify(3)`). The directory `notify` is made for that, and for its leases.
     pub fn start_alone(cni_path: &Path, node: &Space, directory: &Path, notify: &Path) -> Result<Self> {
         fs::create_dir_all(notify).with_context(|| format!("{notify:?}: make"))?;
         let ready = notify.join("ready");
@@ -52,7 +52,7 @@ impl Daemon {
         let program = cni_path.join("dhcp");
         let args = vec![
             format!("-socketpath={}", directory.join("dhcp.sock").display()),
-            format!("-statedir={}", directory.join("leases").display()),
+            format!("-statedir={}", notify.join("leases").display()),
         ];
         let mut command = quiet(&program);
         command.arg("daemon").args(&args).env("NOTIFY_SOCKET", &ready);

@@ -61,6 +61,8 @@ fn configuration(software: Software, link: &str, directory: &Path, offer: &Offer
     });
     if software == Software::Kea6 {
         server["preferred-lifetime"] = json!(offer.seconds);
+        // Else it would make one and keep it in a directory of the machine. The number is for examples (RFC 5612).
+        server["server-id"] = json!({ "type": "EN", "enterprise-id": 32473, "identifier": "0715", "persist": false });
         subnet["interface"] = json!(link);
         server["subnet6"] = json!([subnet]);
     } else {

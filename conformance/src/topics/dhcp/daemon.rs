@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -31,8 +32,10 @@ pub(super) const TESTS: &[Test] = &[
         .needs(SERVERS)
         .ours()
         .limit(60),
-    test!(dhcp_daemon_notices_that_a_pod_is_gone, "at once, and forgets its lease").needs(SERVERS).ours(),
-    test!(dhcp_daemon_gives_back_when_the_link_is_gone, "not before the next renewal, and forgets its lease")
+    test!(dhcp_daemon_notices_that_a_pod_is_gone, "at once, gives its lease back, and holds nothing of it")
+        .needs(SERVERS)
+        .ours(),
+    test!(dhcp_daemon_notices_that_a_link_is_gone, "not before the next renewal, and forgets its lease")
         .needs(SERVERS)
         .ours()
         .limit(60),
@@ -138,6 +141,7 @@ fn leases(daemon: &Daemon, wanted: usize) -> Result<()> {
 struct Named {
     attachment: Attachment,
     mounted: crate::lab::Mounted,
+    ip: IpAddr,
 }
 
 impl Named {
@@ -145,9 +149,10 @@ impl Named {
         let attachment = site.attachment(name, json!({}))?;
         let directory = site.case.dir.join("netns");
         fs::create_dir_all(&directory)?;
-        let named = Self { mounted: attachment.pod.ns.mount(&directory.join(name))?, attachment };
-        named.call("ADD").succeed()?;
-        Ok(named)
+        let mounted = attachment.pod.ns.mount(&directory.join(name))?;
+        let result = attachment.call("ADD").env("CNI_NETNS", mounted.path()).succeed()?;
+        let ip = Pod { attachment: attachment.clone(), result }.ip()?;
+        Ok(Self { attachment, mounted, ip })
     }
 
     fn call(&self, command: &str) -> Call {
@@ -156,7 +161,7 @@ impl Named {
 }
 
 fn forgotten(daemon: &Daemon) -> Result<()> {
-    let said = |line: &str| line.contains("container-a") && line.contains("gone");
+    let said = |line: &str| line.contains("container-a") && (line.contains("gone") || line.contains("given up"));
     daemon.log().await_line(LONG, "that the pod is gone", said).map(drop)
 }
 
@@ -164,18 +169,23 @@ fn dhcp_daemon_notices_that_a_pod_is_gone(case: &Case) -> Result<()> {
     let site = Site::new(case, Software::Dnsmasq, &with_router(), &[])?;
     let (gone, stays) = (Named::add(&site, "a")?, Named::add(&site, "b")?);
     leases(&site.daemon, 2)?;
-    let call = gone.call("DEL");
-    // With the last that holds it the kernel takes the namespace down.
+    let (call, ip) = (gone.call("DEL"), gone.ip);
+    let number = fs::metadata(gone.mounted.path())?.ino();
     drop(gone);
     forgotten(&site.daemon)?;
+    site.server.await_release(ip)?;
     // Its DEL comes all the same, is content, and is answered after the file is gone.
     call.succeed()?;
     leases(&site.daemon, 1)?;
+    // Whoever holds a namespace keeps it alive.
+    let held = fs::read_dir(format!("/proc/{}/fd", site.daemon.log().pid()))?;
+    let mut held = held.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    ensure!(held.all(|file| file != Path::new(&format!("net:[{number}]"))), "the namespace is held still");
     stays.call("DEL").succeed()?;
     leases(&site.daemon, 0)
 }
 
-fn dhcp_daemon_gives_back_when_the_link_is_gone(case: &Case) -> Result<()> {
+fn dhcp_daemon_notices_that_a_link_is_gone(case: &Case) -> Result<()> {
     let site = Site::new(case, Software::Kea4, &lasting(8), &[])?;
     let pod = site.pod("a", json!({}))?;
     pod.space().delete("eth0")?;

@@ -1,13 +1,17 @@
 //! What a lease gives a pod, on every type of interface, by every server.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Pod, SERVERS, Site, pairs, strings, with_router};
+use super::{Pod, SERVERS, Site, noise, pairs, strings, with_router};
 use crate::lab::{Lan, Offer, Software};
-use crate::packets::reaches;
-use crate::runner::{Case, Feature, Test};
+use crate::packets::{inject_all, reaches, udp_broadcast};
+use crate::runner::{Attachment, Case, Feature, Test};
 use crate::test;
+use crate::topics::scale::at_once;
 
 pub(super) const TESTS: &[Test] = &[
     test!(dhcp_address_and_router_by_dnsmasq, "in the result and in the pod; DEL twice").needs(SERVERS).limit(60),
@@ -19,6 +23,11 @@ pub(super) const TESTS: &[Test] = &[
     test!(dhcp_ipvlan_pods_share_a_mac, "two pods with one MAC have two addresses, by their client ids")
         .needs(&[Feature::Ipvlan, Feature::DhcpServers])
         .limit(90),
+    test!(dhcp_two_interfaces_of_one_pod, "two leases, and DEL of one leaves the other").needs(SERVERS).limit(60),
+    test!(dhcp_twenty_pods_at_once, "twenty addresses, all given back").needs(SERVERS).limit(90),
+    test!(dhcp_rubbish_from_the_network, "thousands of packets to the client's port that are no answer")
+        .needs(SERVERS)
+        .limit(60),
     test!(dhcp_classless_routes_win, "option 121 over 3 and 33 (RFC 3442), by either server").needs(SERVERS).limit(90),
     test!(dhcp_static_routes, "option 33, besides the default route").needs(SERVERS).limit(60),
     test!(dhcp_mtu_dns_domain_search, "options 26, 6, 15 and 119, in the pod and in the result, by either server")
@@ -87,6 +96,55 @@ fn dhcp_ipvlan_pods_share_a_mac(case: &Case) -> Result<()> {
     }
     a.attachment.del()?;
     reaches(b.space(), Lan::OTHER[0].parse()?).map(drop)
+}
+
+fn dhcp_two_interfaces_of_one_pod(case: &Case) -> Result<()> {
+    let site = Site::new(case, Software::Kea4, &with_router(), &[])?;
+    // Without a router: two default routes would be one too many.
+    let conf = json!({ "ipam": { "request": [{ "skipDefault": true, "option": "subnet-mask" }] } });
+    let first = Pod::add(site.attachment("a", conf)?)?;
+    let second = Pod::add(first.attachment.clone().ifname("eth1"))?;
+    ensure!(first.ip()? != second.ip()?, "both have {}", first.ip()?);
+    second.attachment.del()?;
+    ensure!(first.space().ips("eth0")? == first.cidrs(), "eth0 has {:?}", first.space().ips("eth0")?);
+    first.attachment.check(&first.result)?;
+    reaches(&site.lan.other, first.ip()?).map(drop)
+}
+
+fn dhcp_twenty_pods_at_once(case: &Case) -> Result<()> {
+    let site = Site::new(case, Software::Kea4, &with_router(), &[])?;
+    let pods = (0..20).map(|number| site.attachment(&format!("p{number}"), json!({}))).collect::<Result<Vec<_>>>()?;
+    let added = at_once(&pods, |attachment| Pod::add(attachment.clone()))?;
+    let ips = added.iter().map(Pod::ip).collect::<Result<BTreeSet<_>>>()?;
+    ensure!(ips.len() == pods.len(), "{} addresses: {ips:?}", ips.len());
+    for pod in added.iter().step_by(7) {
+        reaches(pod.space(), Lan::OTHER[0].parse()?)?;
+    }
+    at_once(&pods, Attachment::del).map(drop)
+}
+
+fn dhcp_rubbish_from_the_network(case: &Case) -> Result<()> {
+    let site = Site::new(case, Software::Dnsmasq, &with_router(), &[])?;
+    let noise = noise(1 << 16);
+    let rubbish = |number: usize| {
+        let length = number * 37 % 1400;
+        let payload = &noise[number * 61 % (noise.len() - length)..][..length];
+        // Now and then it begins like an answer: from a server, Ethernet, six bytes of address.
+        let head: &[u8] = if number.is_multiple_of(2) { &[2, 1, 6, 0] } else { &[] };
+        udp_broadcast([2, 0, 0, 0, 0, 9], [192, 168, 7, 66].into(), (67, 68), &[head, payload].concat())
+    };
+    let added = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            let all = std::iter::repeat(0..1000).flatten().take_while(|_| !added.load(Ordering::Relaxed));
+            inject_all(&site.lan.other, "eth0", all.map(rubbish))
+        });
+        let pod = site.pod("a", json!({}));
+        added.store(true, Ordering::Relaxed);
+        let sent = storm.join().expect("an injection does not panic")?;
+        ensure!(sent > 100, "{sent} packets, so that this shows nothing");
+        reaches(pod?.space(), Lan::OTHER[0].parse()?).map(drop)
+    })
 }
 
 fn dhcp_classless_routes_win(case: &Case) -> Result<()> {

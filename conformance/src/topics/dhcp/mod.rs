@@ -51,6 +51,7 @@ impl Site {
         // The bridge plugin finds it, with the way out in it.
         lan.node.add_bridge("cni0")?;
         lan.node.plug("cni0", Lan::PARENT)?;
+        lan.node.up("cni0")?;
         Self::on(case, lan, software, offer, args)
     }
 

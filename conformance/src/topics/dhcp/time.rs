@@ -201,6 +201,7 @@ fn dhcp_relay_and_its_restart(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
     lan.node.add_bridge("cni0")?;
     lan.node.plug("cni0", Lan::PARENT)?;
+    lan.node.up("cni0")?;
     let far = Space::node("far")?;
     cable(&lan.other, "eth1", &far, "eth0")?;
     lan.other.address("eth1", "10.99.0.1/24")?;
