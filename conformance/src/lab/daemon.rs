@@ -40,7 +40,14 @@ impl Daemon {
             args.push(format!("-statedir={}", directory.join("leases").display()));
         }
         let service = launch(node, &program, &args, Some(&listener))?;
-        Ok(Self { node: node.clone(), program, args, directory: directory.to_owned(), listener: Some(listener), service })
+        Ok(Self {
+            node: node.clone(),
+            program,
+            args,
+            directory: directory.to_owned(),
+            listener: Some(listener),
+            service,
+        })
     }
 
     /// Starts one that makes its socket and the directory of it by itself, and waits until it says that it is ready

@@ -51,7 +51,8 @@ impl Netns {
     pub fn mount(&self, path: &Path) -> Result<Mounted> {
         File::create_new(path).with_context(|| format!("{path:?}: make"))?;
         let nothing = None::<&str>;
-        mount(Some(&self.path()), path, nothing, MsFlags::MS_BIND, nothing).with_context(|| format!("{path:?}: mount"))?;
+        mount(Some(&self.path()), path, nothing, MsFlags::MS_BIND, nothing)
+            .with_context(|| format!("{path:?}: mount"))?;
         Ok(Mounted(path.to_owned()))
     }
 

@@ -39,7 +39,7 @@ pub fn echo_request(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Ad
 
 /// A UDP packet to everybody on the link, without a checksum, which IPv4 allows.
 pub fn udp_broadcast(mac: [u8; 6], source: Ipv4Addr, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let length = |bytes: usize| u16::try_from(bytes).expect("a packet made here is short").to_be_bytes();
+    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
     let mut packet = vec![0x45, 0];
     packet.extend(length(28 + payload.len()));
     packet.extend([0, 0, 0, 0, 64, 17, 0, 0]);

@@ -1,14 +1,15 @@
 //! Kea: a file of JSON, and directories by the environment.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Offer, SOON, Software, unpacked};
-use crate::lab::Space;
 use crate::lab::service::{Service, quiet};
+use crate::lab::{Address, Space, mac_text};
 
 pub(super) fn start(software: Software, space: &Space, link: &str, directory: &Path, offer: &Offer) -> Result<Service> {
     let name = software.program();
@@ -25,14 +26,24 @@ pub(super) fn start(software: Software, space: &Space, link: &str, directory: &P
         let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
         command.env("LD_LIBRARY_PATH", libraries).env("KEA_LFC_EXECUTABLE", root.join("usr/sbin/kea-lfc"));
     }
+    if software == Software::Kea6 {
+        // It serves by the link-local address, which the kernel tries for a second or two first.
+        let index = space.link(link)?.index;
+        let usable = |address: &Address| address.index == index && !address.tentative && is_link_local(address);
+        ensure!(space.await_address(SOON, usable)?, "link {link:?}: no link-local address within {SOON:?}");
+    }
     let service = Service::start(name, space, command)?;
     // It goes on without sockets if its link is not up.
     let end = |line: &str| ["_STARTED ", "NO_SOCKETS_OPEN"].iter().any(|word| line.contains(word));
     let line = service.await_line(SOON, "that it serves", end)?;
     if line.contains("NO_SOCKETS_OPEN") {
-        return Err(anyhow!("{name}: serves nobody: {line}"));
+        bail!("{name}: serves nobody: {line}");
     }
     Ok(service)
+}
+
+fn is_link_local(address: &Address) -> bool {
+    matches!(address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 fn configuration(software: Software, link: &str, directory: &Path, offer: &Offer) -> Result<Value> {
@@ -114,7 +125,7 @@ fn classless(routes: &[(String, String)]) -> Result<Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    mac_text(bytes).replace(':', "")
 }
 
 #[cfg(test)]

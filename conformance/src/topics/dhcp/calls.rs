@@ -13,14 +13,18 @@ use crate::runner::{Case, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
-    test!(p23_dhcp_check_sees_a_lost_lease, "passes after ADD, fails when the daemon knows no lease").needs(SERVERS).ours(),
+    test!(p23_dhcp_check_sees_a_lost_lease, "passes after ADD, fails when the daemon knows no lease")
+        .needs(SERVERS)
+        .ours(),
     test!(p22_dhcp_del_is_content_with_little, "twice, without the pod, without a lease, without the daemon")
         .needs(SERVERS)
         .ours(),
     test!(p24_dhcp_gc_gives_back_what_has_no_attachment, "and only that").needs(SERVERS).ours(),
     test!(p25_dhcp_status_needs_the_daemon, "50 without it, by the plugin and by the one that delegates to it").ours(),
     test!(p20_dhcp_add_without_the_daemon, "says where it should be, and leaves nothing").ours(),
-    test!(p20_dhcp_add_that_fails_later_gives_back, "a route that cannot be: the lease is released").needs(SERVERS).ours(),
+    test!(p20_dhcp_add_that_fails_later_gives_back, "a route that cannot be: the lease is released")
+        .needs(SERVERS)
+        .ours(),
 ];
 
 fn p23_dhcp_check_sees_a_lost_lease(case: &Case) -> Result<()> {
@@ -114,7 +118,10 @@ fn p20_dhcp_add_that_fails_later_gives_back(case: &Case) -> Result<()> {
     let attachment = site.attachment("a", json!({ "isGateway": true }))?;
     let add = attachment.call("ADD");
     case.unchanged(&[&site.lan.node, &attachment.pod], || add.fail_somehow())?;
-    let line = site.server.log().await_line(std::time::Duration::from_secs(15), "DHCPACK", |line| line.contains("DHCPACK("))?;
+    let line = site
+        .server
+        .log()
+        .await_line(std::time::Duration::from_secs(15), "DHCPACK", |line| line.contains("DHCPACK("))?;
     let ip = line.split_whitespace().find_map(|word| word.parse().ok());
     site.server.await_release(ip.ok_or_else(|| anyhow::anyhow!("no address in {line:?}"))?)
 }

@@ -40,9 +40,12 @@ pub(super) const TESTS: &[Test] = &[
         .ours()
         .limit(60),
     test!(dhcp_daemon_forgets_pods_that_went_without_it, "while it was not running").needs(SERVERS).ours(),
-    test!(dhcp_socket_answers_only_root, "mode 0600, and another user is turned away although the mode would let it in")
-        .needs(&[Feature::Root])
-        .ours(),
+    test!(
+        dhcp_socket_answers_only_root,
+        "mode 0600, and another user is turned away although the mode would let it in"
+    )
+    .needs(&[Feature::Root])
+    .ours(),
     test!(dhcp_daemon_serves_after_hostile_bytes, "rubbish, huge lengths, a megabyte, a hundred silent callers")
         .needs(SERVERS)
         .limit(60),
@@ -123,7 +126,10 @@ fn dhcp_daemon_passes_over_corrupt_leases(case: &Case) -> Result<()> {
     server.await_confirmation(pods[3].ip()?, LONG)?;
     let said = daemon.log().all().join("\n");
     for name in ["container-a", "container-b", "container-c"] {
-        ensure!(said.lines().any(|line| line.contains(name) && line.contains("passed over")), "{name}: nothing is said");
+        ensure!(
+            said.lines().any(|line| line.contains(name) && line.contains("passed over")),
+            "{name}: nothing is said"
+        );
     }
     Ok(())
 }

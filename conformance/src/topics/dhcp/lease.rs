@@ -16,10 +16,10 @@ use crate::topics::scale::at_once;
 pub(super) const TESTS: &[Test] = &[
     test!(dhcp_address_and_router_by_dnsmasq, "in the result and in the pod; DEL twice").needs(SERVERS).limit(60),
     test!(dhcp_address_and_router_by_kea, "in the result and in the pod; DEL twice").needs(SERVERS).limit(60),
-    test!(dhcp_del_gives_the_address_back, "either server sees the release, after a CHECK too").needs(SERVERS).limit(90),
-    test!(dhcp_macvlan, "a pod on a link of the node")
-        .needs(&[Feature::Macvlan, Feature::DhcpServers])
-        .limit(60),
+    test!(dhcp_del_gives_the_address_back, "either server sees the release, after a CHECK too")
+        .needs(SERVERS)
+        .limit(90),
+    test!(dhcp_macvlan, "a pod on a link of the node").needs(&[Feature::Macvlan, Feature::DhcpServers]).limit(60),
     test!(dhcp_ipvlan_pods_share_a_mac, "two pods with one MAC have two addresses, by their client ids")
         .needs(&[Feature::Ipvlan, Feature::DhcpServers])
         .limit(90),
@@ -149,7 +149,11 @@ fn dhcp_rubbish_from_the_network(case: &Case) -> Result<()> {
 
 fn dhcp_classless_routes_win(case: &Case) -> Result<()> {
     let offer = Offer {
-        classless: pairs(&[("10.1.0.0/16", "192.168.7.201"), ("0.0.0.0/0", "192.168.7.202"), ("10.2.3.4/32", "192.168.7.203")]),
+        classless: pairs(&[
+            ("10.1.0.0/16", "192.168.7.201"),
+            ("0.0.0.0/0", "192.168.7.202"),
+            ("10.2.3.4/32", "192.168.7.203"),
+        ]),
         fixed: pairs(&[("172.30.0.1", "192.168.7.204")]),
         ..with_router()
     };

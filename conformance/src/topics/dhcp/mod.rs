@@ -17,16 +17,8 @@ use serde_json::{Value, json};
 use crate::lab::{Daemon, Lan, Offer, Server, Software, Space};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 
-pub(super) const TESTS: &[&[Test]] = &[
-    lease::TESTS,
-    options::TESTS,
-    time::TESTS,
-    calls::TESTS,
-    daemon::TESTS,
-    six::TESTS,
-    swap::TESTS,
-    crowd::TESTS,
-];
+pub(super) const TESTS: &[&[Test]] =
+    &[lease::TESTS, options::TESTS, time::TESTS, calls::TESTS, daemon::TESTS, six::TESTS, swap::TESTS, crowd::TESTS];
 
 /// What every test with a server needs.
 const SERVERS: &[Feature] = &[Feature::DhcpServers];

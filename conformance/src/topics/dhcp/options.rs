@@ -33,7 +33,7 @@ pub(super) const TESTS: &[Test] = &[
 const SOON: Duration = Duration::from_secs(10);
 
 /// The DISCOVER of a pod with this `ipam` section laid over, and `CNI_ARGS`.
-fn discover(case: &Case, ipam: Value, args: Option<&str>) -> Result<Dhcp> {
+fn discover(case: &Case, ipam: &Value, args: Option<&str>) -> Result<Dhcp> {
     let site = Site::new(case, Software::Dnsmasq, &with_router(), &[])?;
     let mut capture = Capture::on(&site.lan.other, "eth0")?;
     let mut attachment = site.attachment("a", json!({ "ipam": ipam }))?;
@@ -62,18 +62,18 @@ fn requested(dhcp: &Dhcp) -> BTreeSet<u8> {
 }
 
 fn dhcp_client_id_is_of_container_network_and_interface(case: &Case) -> Result<()> {
-    is_option(&discover(case, json!({}), None)?, 61, b"\0container-a/net/eth0")
+    is_option(&discover(case, &json!({}), None)?, 61, b"\0container-a/net/eth0")
 }
 
 fn dhcp_request_adds_options(case: &Case) -> Result<()> {
-    let seen = requested(&discover(case, json!({ "request": [{ "option": "43" }, { "option": "routers" }] }), None)?);
+    let seen = requested(&discover(case, &json!({ "request": [{ "option": "43" }, { "option": "routers" }] }), None)?);
     ensure!([1, 3, 43].iter().all(|code| seen.contains(code)), "asked for {seen:?}");
     Ok(())
 }
 
 fn dhcp_request_skips_the_default(case: &Case) -> Result<()> {
     let request = json!([{ "skipDefault": true, "option": "subnet-mask" }, { "option": "43" }]);
-    let seen = requested(&discover(case, json!({ "request": request }), None)?);
+    let seen = requested(&discover(case, &json!({ "request": request }), None)?);
     ensure!(seen == BTreeSet::from([1, 43]), "asked for {seen:?}");
     Ok(())
 }
@@ -91,7 +91,7 @@ fn dhcp_request_knows_names(case: &Case) -> Result<()> {
     ];
     let mut request: Vec<Value> = names.iter().map(|(name, _)| json!({ "option": name })).collect();
     request.push(json!({ "skipDefault": true }));
-    let seen = requested(&discover(case, json!({ "request": request }), None)?);
+    let seen = requested(&discover(case, &json!({ "request": request }), None)?);
     let wanted: BTreeSet<u8> = names.into_iter().map(|(_, code)| code).collect();
     ensure!(seen == wanted, "asked for {seen:?}, expected {wanted:?}");
     Ok(())
@@ -104,7 +104,7 @@ fn dhcp_provide_sends_values(case: &Case) -> Result<()> {
         { "option": "dhcp-client-identifier", "value": "somebody" },
         { "option": "224", "value": "private" },
     ]);
-    let seen = discover(case, json!({ "provide": provide }), None)?;
+    let seen = discover(case, &json!({ "provide": provide }), None)?;
     is_option(&seen, 12, b"pod-a")?;
     is_option(&seen, 60, b"podwire test")?;
     is_option(&seen, 61, b"somebody")?;
@@ -116,7 +116,7 @@ fn dhcp_provide_from_arg(case: &Case) -> Result<()> {
         { "option": "host-name", "fromArg": "K8S_POD_NAME" },
         { "option": "vendor-class-identifier", "value": "fallback", "fromArg": "NOT_THERE" },
     ]);
-    let seen = discover(case, json!({ "provide": provide }), Some("IgnoreUnknown=1;K8S_POD_NAME=web-7"))?;
+    let seen = discover(case, &json!({ "provide": provide }), Some("IgnoreUnknown=1;K8S_POD_NAME=web-7"))?;
     is_option(&seen, 12, b"web-7")?;
     is_option(&seen, 60, b"fallback")
 }
@@ -155,7 +155,10 @@ fn dhcp_priority_is_the_metric_of_the_routes(case: &Case) -> Result<()> {
 fn p05_dhcp_refuses_what_cannot_be(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     let refused: &[(Value, &[&str])] = &[
-        (json!({ "request": [{ "option": "classless-static-route" }] }), &["ipam.request[0].option", "classless-static-routes"]),
+        (
+            json!({ "request": [{ "option": "classless-static-route" }] }),
+            &["ipam.request[0].option", "classless-static-routes"],
+        ),
         (json!({ "request": [{ "option": "0" }] }), &["ipam.request[0].option"]),
         (json!({ "provide": [{ "option": "12", "value": "x".repeat(256) }] }), &["ipam.provide[0].value", "255"]),
         (json!({ "provide": [{ "option": "53", "value": "x" }] }), &["ipam.provide[0].option"]),
@@ -164,7 +167,8 @@ fn p05_dhcp_refuses_what_cannot_be(case: &Case) -> Result<()> {
     ];
     for (ipam, words) in refused {
         let mut conf = case.bridge_conf();
-        conf["ipam"] = crate::runner::merged(&json!({ "type": "dhcp", "daemonSocketPath": "/run/none.sock" }), ipam.clone());
+        conf["ipam"] =
+            crate::runner::merged(&json!({ "type": "dhcp", "daemonSocketPath": "/run/none.sock" }), ipam.clone());
         let call = case.attachment(&node, &pod, &conf).call("ADD");
         let failure = case.unchanged(&[&node, &pod], || call.fail(7)).with_context(|| ipam.to_string())?;
         failure.says(words)?;

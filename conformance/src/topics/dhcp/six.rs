@@ -18,7 +18,10 @@ pub(super) const TESTS: &[Test] = &[
         .ours()
         .limit(60),
     test!(dhcp6_by_kea_renewed, "through three terms, and given back on DEL").needs(SERVERS).ours().limit(60),
-    test!(dhcp6_dual_stack, "an address of each version by two servers, and both given back").needs(SERVERS).ours().limit(60),
+    test!(dhcp6_dual_stack, "an address of each version by two servers, and both given back")
+        .needs(SERVERS)
+        .ours()
+        .limit(60),
     test!(dhcp6_ipvlan_pods_share_a_mac, "two pods with one MAC have two addresses")
         .needs(&[Feature::Ipvlan, Feature::DhcpServers])
         .ours()
@@ -38,7 +41,8 @@ fn in_pool(ip: IpAddr) -> bool {
 }
 
 fn dhcp6_by_dnsmasq_with_router(case: &Case) -> Result<()> {
-    let offer = Offer { dns: strings(&["fd07::53"]), search: strings(&["pods.example"]), advertise: true, ..Offer::v6() };
+    let offer =
+        Offer { dns: strings(&["fd07::53"]), search: strings(&["pods.example"]), advertise: true, ..Offer::v6() };
     let site = Site::new(case, Software::Dnsmasq, &offer, &[])?;
     let pod = site.pod("a", six())?;
     let ip = pod.ip()?;
@@ -49,7 +53,8 @@ fn dhcp6_by_dnsmasq_with_router(case: &Case) -> Result<()> {
     let router = routers.iter().find(|address| matches!(address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
     let router = router.context("a link-local address of the router")?.ip;
     let routes = pod.space().routes()?;
-    let default = routes.iter().find(|route| route.to == "::/0").with_context(|| format!("no default route: {routes:?}"))?;
+    let default =
+        routes.iter().find(|route| route.to == "::/0").with_context(|| format!("no default route: {routes:?}"))?;
     ensure!(default.via == Some(router), "the default route is {default:?}, expected one by {router}");
     reaches(pod.space(), Lan::OTHER[1].parse()?)?;
     pod.attachment.check(&pod.result)?;
