@@ -13,6 +13,7 @@ mod macvlan;
 mod output;
 mod scale;
 mod static_;
+mod survival;
 mod vlan;
 mod vxlan;
 
@@ -35,6 +36,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "ipvlan", tests: ipvlan::TESTS },
     Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
+    Topic { name: "survival", tests: survival::TESTS },
     crate::runtimes::TOPIC,
 ];
 

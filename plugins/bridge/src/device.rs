@@ -1,7 +1,7 @@
 //! The bridge and the veth pair.
 
 use podwire_plugin::{
-    Attached, BridgeSpec, Context, Error, Result, Undo, code,
+    Attached, BridgeSpec, Context, Error, Result, code,
     net::{Errno, Link, LinkChange, PortChange, nft},
     random_mac,
 };
@@ -22,7 +22,10 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
                     nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string())?;
-                    cx.undo_by(Undo::SourceCheck);
+                    cx.undo_by("remove the source checks", async |cx| {
+                        let label = cx.label.to_string();
+                        Ok(nft::spoof::remove(cx.nft()?, |comment| comment == label)?)
+                    });
                 }
                 return Ok(Attached { node: vec![bridge, port], pod });
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use podwire_plugin::{
-    AddResult, Cidr, Context, Error, Label, NetConf, Result, Route, Undo, code, host_veth_name,
+    AddResult, Cidr, Context, Error, Label, NetConf, Result, Route, code, host_veth_name,
     net::{Errno, Kind, Link, LinkChange, LinkSpec, read_sysctl, write_sysctl},
 };
 
@@ -56,12 +56,21 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
                     .into());
             }
             if cx.host.delete_address(link.index, other).await? {
-                cx.undo_by(Undo::RemovedHostAddress(link.index, other));
+                let index = link.index;
+                cx.undo_by(format!("give address {other} back to the bridge"), async move |cx| {
+                    Ok(cx.host.add_address(index, other, false).await?)
+                });
             }
         }
         match cx.host.add_address(link.index, gateway, false).await {
             Ok(()) => {
-                cx.undo_at_last_by(Undo::SharedAddress { link: link.index, bridge: bridge.index, address: gateway });
+                let (link, bridge) = (link.index, bridge.index);
+                cx.undo_at_last_by(format!("remove address {gateway} unless others use it"), async move |cx| {
+                    if cx.is_idle(bridge).await? {
+                        cx.host.delete_address(link, gateway).await?;
+                    }
+                    Ok(())
+                });
             }
             // Another call was first.
             Err(error) if error.is(Errno::EEXIST) => {}
@@ -146,7 +155,7 @@ async fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: 
     };
     let link = cx.host.create_link(&spec).await?;
     if let Some(port) = link.peer {
-        cx.undo_at_last_by(Undo::SharedPort(port));
+        cx.undo_shared_port(port);
     }
     Ok(link)
 }

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 
 use config::Config;
 use podwire_plugin::{
-    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, Undo, anyhow, join,
+    AddResult, Attach, Attached, Context, Label, NetConf, PodSide, Result, anyhow, join,
     net::{Link, nft},
     run,
     spec::Env,
@@ -59,7 +59,10 @@ impl Attach for Bridge {
         if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
             nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string())?;
-            cx.undo_by(Undo::Masquerade);
+            cx.undo_by("remove the masquerading", async |cx| {
+                let label = cx.label.to_string();
+                Ok(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?)
+            });
         }
         Ok(())
     }

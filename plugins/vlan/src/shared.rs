@@ -136,9 +136,8 @@ pub(crate) async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Res
     for (link, users) in cx.dead_users(valid).await? {
         errors.extend(cx.release(&link, &users).await.err());
     }
-    let own = Label::of_network(&cx.conf.name).to_string();
     for link in cx.host.links().await? {
-        if link.alias == own && VlanDevice::of(&link).is_some() {
+        if cx.is_of_network(&link) && VlanDevice::of(&link).is_some() {
             errors.extend(cx.release(&link, &[]).await.err());
         }
     }

@@ -5,7 +5,7 @@
 //! but labelled: the next ADD goes on from there, and GC removes them.
 
 use podwire_plugin::{
-    Attached, BridgeSpec, Context, Error, Label, Result, Undo, code, join,
+    Attached, BridgeSpec, Context, Error, Label, Result, code, join,
     net::{Errno, Link, LinkChange, LinkSpec, PortChange},
     random_mac,
 };
@@ -31,12 +31,12 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     if !bridge.up {
         cx.host.change_link(bridge.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
     }
-    let device = match device {
+    let mut device = match device {
         Some(device) => device,
         None => create(cx, &underlay, &bridge, mtu).await?,
     };
     if !is_whole(&device, &bridge) {
-        complete(cx, &device, &bridge).await?;
+        complete(cx, &mut device, &bridge).await?;
     }
     let (port, pod) = match cx.create_port(&bridge, mac, mtu).await {
         Ok(ends) => ends,
@@ -116,7 +116,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
     };
     match cx.host.create_link(&spec).await {
         Ok(device) => {
-            cx.undo_at_last_by(Undo::SharedPort(device.index));
+            cx.undo_shared_port(device.index);
             Ok(device)
         }
         Err(error) if error.is(Errno::EEXIST) => Err(in_use(cx, &error).await?.into()),
@@ -125,7 +125,7 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
 }
 
 /// What follows once the device is there, each step of which may be done already.
-async fn complete(cx: &Context<Config>, device: &Link, bridge: &Link) -> Result<()> {
+async fn complete(cx: &Context<Config>, device: &mut Link, bridge: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
     cx.relabel(device).await?;
     if device.master.is_none() {

@@ -1,20 +1,20 @@
 //! Addresses of links.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
 use nix::errno::Errno;
 use podwire_spec::Cidr;
 use rtnetlink::MulticastGroup;
 
-use crate::{Error, Net, Result};
+use crate::{Error, Net, Result, message::Message};
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ impl Net {
         let mut message = AddressMessage::default();
         message.header.index = index;
         let object = || format!("addresses of link number {index}");
-        let answers = self.request(object, "list", RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await?;
+        let answers = self.request(object, "list", Message::GetAddress(message), NLM_F_DUMP).await?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address(&message),
+                Message::NewAddress(message) if message.header.index == index => address(&message),
                 _ => None,
             })
             .collect())
@@ -53,12 +53,12 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn all_addresses(&self) -> Result<Vec<(u32, Address)>> {
-        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let message = Message::GetAddress(AddressMessage::default());
         let answers = self.request(|| "addresses".to_owned(), "list", message, NLM_F_DUMP).await?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, address(&message)?)),
+                Message::NewAddress(message) => Some((message.header.index, address(&message)?)),
                 _ => None,
             })
             .collect())
@@ -76,7 +76,7 @@ impl Net {
         } else if cidr.ip().is_ipv6() && !dad {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
-        let message = RouteNetlinkMessage::NewAddress(message);
+        let message = Message::NewAddress(message);
         self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
     }
 
@@ -96,12 +96,35 @@ impl Net {
         self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
     }
 
+    /// Waits until the link has a link-local address that is ready for use, and gives it (RFC 4862, section 5.3).
+    ///
+    /// # Errors
+    /// EADDRINUSE where it has another owner on the network, ETIMEDOUT after ten seconds.
+    pub async fn wait_for_link_local(&self, index: u32) -> Result<Ipv6Addr> {
+        let object = format!("link-local address of link number {index}");
+        let look = async || {
+            let addresses = self.addresses(index).await?;
+            let mut all = addresses.iter().filter_map(|address| match address.cidr.ip() {
+                IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((ip, address)),
+                _ => None,
+            });
+            if let Some((ip, _)) = all.clone().find(|(_, address)| !address.tentative && !address.duplicate) {
+                return Ok(Some(ip));
+            }
+            match all.find(|(_, address)| address.duplicate) {
+                Some((ip, _)) => Err(Error::new(format!("address \"{ip}\""), "claim", Errno::EADDRINUSE)),
+                None => Ok(None),
+            }
+        };
+        self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
+    }
+
     /// Removes an address. One that is not there is no error: `false`.
     ///
     /// # Errors
     /// Of the request.
     pub async fn delete_address(&self, index: u32, cidr: Cidr) -> Result<bool> {
-        let message = RouteNetlinkMessage::DelAddress(message(index, cidr));
+        let message = Message::DelAddress(message(index, cidr));
         match self.request(|| name(index, cidr), "delete", message, 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),

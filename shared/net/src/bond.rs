@@ -2,18 +2,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{
-        BondAdInfo, BondAllPortActive, BondPortState, InfoBond, InfoBondPort, InfoData, InfoKind, LinkAttribute,
-        LinkInfo, LinkMessage, MiiStatus,
-    },
+use netlink_packet_route::link::{
+    BondAdInfo, BondAllPortActive, BondPortState, InfoBond, InfoBondPort, InfoData, InfoKind, LinkAttribute, LinkInfo,
+    LinkMessage, MiiStatus,
 };
 use podwire_spec::Mac;
 
 use crate::{
     AdSelect, ArpValidate, BondMode, Choice, FailOverMac, Kind, LacpRate, Link, Net, PrimaryReselect, Result,
-    XmitHashPolicy, link::Device,
+    XmitHashPolicy, link::Device, message::Message,
 };
 
 /// A bond's options; what is `None` is the kernel's default for the mode. Times are in milliseconds.
@@ -243,7 +240,7 @@ impl Net {
             LinkInfo::Kind(InfoKind::Bond),
             LinkInfo::Data(InfoData::Bond(vec![InfoBond::Primary(port)])),
         ]));
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         self.request(|| format!("bond {:?}", bond.name), "set the primary link of", message, 0).await.map(drop)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     link::{
         AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
         InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
@@ -13,7 +13,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
 
-use crate::{Error, Link, Net, Result};
+use crate::{Error, Link, Net, Result, message::Message};
 
 /// Options of a port to change; what is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,7 +79,7 @@ impl Net {
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(options.into_iter().flatten().collect())),
         ]));
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         self.request(|| format!("port number {index}"), "change", message, 0).await.map(drop)
     }
 
@@ -94,7 +94,7 @@ impl Net {
             LinkInfo::Kind(InfoKind::Bridge),
             LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])),
         ]));
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         self.request(|| format!("bridge {:?}", bridge.name), "filter VLANs on", message, 0).await.map(drop)
     }
 
@@ -103,7 +103,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn add_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
-        let message = RouteNetlinkMessage::SetLink(vlan_message(index, vlan, of_bridge));
+        let message = Message::SetLink(vlan_message(index, vlan, of_bridge));
         self.request(|| vlan_name(index, vlan), "add", message, 0).await.map(drop)
     }
 
@@ -112,7 +112,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
-        let message = RouteNetlinkMessage::DelLink(vlan_message(index, vlan, of_bridge));
+        let message = Message::DelLink(vlan_message(index, vlan, of_bridge));
         self.request(|| vlan_name(index, vlan), "delete", message, 0).await.map(drop)
     }
 
@@ -124,11 +124,11 @@ impl Net {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
-        let message = RouteNetlinkMessage::GetLink(message);
+        let message = Message::GetLink(message);
         let answers = self.request(|| "VLANs of bridges' ports".to_owned(), "list", message, NLM_F_DUMP).await?;
         let mut vlans = Vec::new();
         for answer in answers {
-            let RouteNetlinkMessage::NewLink(link) = answer else { continue };
+            let Message::NewLink(link) = answer else { continue };
             if link.header.index != index {
                 continue;
             }

@@ -9,13 +9,13 @@ use std::{
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::RouteProtocol,
 };
 use podwire_spec::Mac;
 
-use crate::{Net, Result};
+use crate::{Net, Result, message::Message};
 
 /// The MAC address of a flooding entry: where frames go whose destination is not known.
 pub const FLOOD: Mac = Mac([0; 6]);
@@ -88,7 +88,7 @@ impl Net {
         message.header.family = AddressFamily::Bridge;
         message.attributes.push(NeighbourAttribute::IfIndex(index));
         let object = || format!("forwarding entries of link number {index}");
-        let answers = self.request(object, "list", RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await?;
+        let answers = self.request(object, "list", Message::GetNeighbour(message), NLM_F_DUMP).await?;
         Ok(neighbours(answers)
             .filter(|message| message.header.ifindex == index)
             .filter_map(|one| found(&one))
@@ -106,7 +106,7 @@ impl Net {
         let mut message = fdb_message(index, entry);
         message.header.state = state;
         message.header.flags.set(NeighbourFlags::Controller, in_bridge && entry.mac != FLOOD);
-        let message = RouteNetlinkMessage::NewNeighbour(message);
+        let message = Message::NewNeighbour(message);
         self.request(|| name(index, entry), "add", message, NLM_F_CREATE | kind).await.map(drop)
     }
 
@@ -123,7 +123,7 @@ impl Net {
         for &place in places {
             let mut message = fdb_message(index, entry);
             message.header.flags = place;
-            match self.request(|| name(index, entry), "delete", RouteNetlinkMessage::DelNeighbour(message), 0).await {
+            match self.request(|| name(index, entry), "delete", Message::DelNeighbour(message), 0).await {
                 // EOPNOTSUPP: it is no port of a bridge.
                 Err(error) if !error.is_absent() && !error.is(crate::Errno::EOPNOTSUPP) => return Err(error),
                 _ => {}
@@ -142,7 +142,7 @@ impl Net {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
             message.attributes.push(NeighbourAttribute::IfIndex(index));
-            let message = RouteNetlinkMessage::GetNeighbour(message);
+            let message = Message::GetNeighbour(message);
             let answers = self.request(|| "neighbours".to_owned(), "list", message, NLM_F_DUMP).await?;
             let ours = neighbours(answers).filter(|message| {
                 message.header.ifindex == index && message.attributes.contains(&NeighbourAttribute::Protocol(OURS))
@@ -163,7 +163,7 @@ impl Net {
         message
             .attributes
             .extend([NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()), NeighbourAttribute::Protocol(OURS)]);
-        let message = RouteNetlinkMessage::NewNeighbour(message);
+        let message = Message::NewNeighbour(message);
         self.request(|| neighbour(index, ip), "add", message, NLM_F_CREATE | NLM_F_REPLACE).await.map(drop)
     }
 
@@ -172,7 +172,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
-        let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(index, ip));
+        let message = Message::DelNeighbour(neighbour_message(index, ip));
         match self.request(|| neighbour(index, ip), "delete", message, 0).await {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
@@ -209,9 +209,9 @@ fn neighbour_message(index: u32, ip: IpAddr) -> NeighbourMessage {
     message
 }
 
-fn neighbours(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = NeighbourMessage> {
+fn neighbours(answers: Vec<Message>) -> impl Iterator<Item = NeighbourMessage> {
     answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+        Message::NewNeighbour(message) => Some(message),
         _ => None,
     })
 }

@@ -179,11 +179,16 @@ pub struct LinkChange<'a> {
     pub arp_notify: bool,
 }
 
-/// The group of a link that is yet to get this alias.
+/// The group of a link that is yet to get this alias, `PROGRAM:NETWORK:REST`: 14 bits tell the network, 16 the whole.
 fn mark(alias: &str) -> u32 {
-    let [low @ .., _, _, _, _] = podwire_spec::hash(alias.as_bytes()).to_le_bytes();
-    // Not 0, which is every link's, and below the largest that tools write as a number with a sign.
-    u32::from_le_bytes(low) & 0x7fff_ffff | 1
+    // Above what people number their groups with, below the largest that tools write without a sign.
+    const OURS: u32 = 1 << 30;
+    let network = alias.match_indices(':').nth(1).map_or(alias, |(end, _)| &alias[..end]);
+    let low = |text: &str| {
+        let [a, b, ..] = podwire_spec::hash(text.as_bytes()).to_le_bytes();
+        u32::from(u16::from_le_bytes([a, b]))
+    };
+    OURS | (low(network) & 0x3fff) << 16 | low(alias)
 }
 
 impl From<LinkMessage> for Link {
@@ -229,6 +234,11 @@ impl Link {
     /// Whether it was made with this alias, even if whoever made it was killed before the link had it.
     pub fn is_labelled(&self, alias: &str) -> bool {
         self.alias == alias || (self.alias.is_empty() && self.group == mark(alias))
+    }
+
+    /// Whether whoever made it was killed before it had an alias, which was to be of the same network as this one.
+    pub fn is_unlabelled_like(&self, alias: &str) -> bool {
+        self.alias.is_empty() && self.group >> 16 == mark(alias) >> 16
     }
 
     fn take(&mut self, info: LinkInfo) {

@@ -1,16 +1,13 @@
 //! Requests about links: make, find, list, name, change, move, delete.
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{
-        AfSpecInet, AfSpecUnspec, InetDevConf, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage, Prop,
-    },
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    Prop,
 };
 use nix::errno::Errno;
 
-use crate::{Error, Link, LinkChange, LinkSpec, Net, Netns, Result};
+use crate::{Error, Link, LinkChange, LinkSpec, Net, Netns, Result, message::Message};
 
 /// `IFLA_ALT_IFNAME` in `linux/if_link.h`.
 const ALT_IFNAME: u16 = 53;
@@ -23,7 +20,7 @@ impl Net {
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
     pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
-        let message = RouteNetlinkMessage::NewLink(spec.message());
+        let message = Message::NewLink(spec.message());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
         let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
@@ -51,19 +48,21 @@ impl Net {
     /// As [`Self::create_link`].
     pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
-        let mut message = spec.message();
-        message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+        let message = |index| {
+            let mut message = spec.message();
+            message.header.index = index;
+            message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
+            Message::NewLink(message)
+        };
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let mut attempts = 0;
-        while let Err(error) =
-            self.request(object, "create", RouteNetlinkMessage::NewLink(message.clone()), flags).await
-        {
+        let (mut attempts, mut index) = (0, 0);
+        while let Err(error) = self.request(object, "create", message(index), flags).await {
             attempts += 1;
             if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
                 return Err(error);
             }
-            message.header.index = self.free_index(other).await?;
+            index = self.free_index(other).await?;
         }
         match other.link(spec.name).await {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
@@ -128,7 +127,7 @@ impl Net {
 
     async fn get_link(&self, object: impl Fn() -> String, mut message: LinkMessage) -> Result<Option<Link>> {
         message.attributes.push(without_statistics());
-        match self.request(object, "get", RouteNetlinkMessage::GetLink(message), 0).await {
+        match self.request(object, "get", Message::GetLink(message), 0).await {
             Ok(answers) => Ok(links(answers).next()),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -142,7 +141,7 @@ impl Net {
     pub async fn links(&self) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(without_statistics());
-        let message = RouteNetlinkMessage::GetLink(message);
+        let message = Message::GetLink(message);
         Ok(links(self.request(|| "links".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
     }
 
@@ -153,7 +152,7 @@ impl Net {
     pub async fn ports(&self, master: u32) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.extend([without_statistics(), LinkAttribute::Controller(master)]);
-        let message = RouteNetlinkMessage::GetLink(message);
+        let message = Message::GetLink(message);
         let answers = self.request(|| format!("ports of link number {master}"), "list", message, NLM_F_DUMP).await?;
         Ok(links(answers).filter(|link| link.master == Some(master)).collect())
     }
@@ -184,7 +183,7 @@ impl Net {
             let inet = vec![AfSpecInet::DevConfRequest(conf)];
             attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(inet)]));
         }
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
     }
 
@@ -197,7 +196,7 @@ impl Net {
         message.header.index = link.index;
         message.header.change_mask = LinkFlags::Up;
         message.attributes.extend([LinkAttribute::NetNsFd(to.raw_fd()), LinkAttribute::IfName(name.to_owned())]);
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         self.request(|| format!("link {:?}", link.name), "move", message, 0).await.map(drop)
     }
 
@@ -217,7 +216,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::PropList(names.iter().cloned().map(Prop::AltIfName).collect()));
-        let message = RouteNetlinkMessage::NewLinkProp(message);
+        let message = Message::NewLinkProp(message);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let object = || format!("altname \"{}\"", names.join("\", \""));
         self.request(object, "add", message, flags).await.map(drop)
@@ -231,7 +230,7 @@ impl Net {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
-        let message = RouteNetlinkMessage::DelLinkProp(message);
+        let message = Message::DelLinkProp(message);
         match self.request(|| format!("altname {name:?}"), "delete", message, 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
@@ -260,7 +259,7 @@ impl Net {
     }
 
     async fn delete(&self, object: impl Fn() -> String, message: LinkMessage) -> Result<bool> {
-        match self.request(object, "delete", RouteNetlinkMessage::DelLink(message), 0).await {
+        match self.request(object, "delete", Message::DelLink(message), 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -280,7 +279,7 @@ impl Net {
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
         ]);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let message = RouteNetlinkMessage::NewLink(message);
+        let message = Message::NewLink(message);
         match self.request(|| format!("link of type {kind:?}"), "create", message, flags).await {
             Err(error) if matches!(error.errno, Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES)) => Err(error),
             _ => Ok(()),
@@ -292,9 +291,9 @@ pub(crate) fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-pub(crate) fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = Link> {
+pub(crate) fn links(answers: Vec<Message>) -> impl Iterator<Item = Link> {
     answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
+        Message::NewLink(message) => Some(Link::from(message)),
         _ => None,
     })
 }

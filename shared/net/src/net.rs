@@ -12,7 +12,6 @@ use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
     NlasIterator,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use nix::{errno::Errno, sys::socket::MsgFlags};
 use rtnetlink::{
     MulticastGroup,
@@ -20,7 +19,7 @@ use rtnetlink::{
 };
 use tokio::runtime;
 
-use crate::{Error, Netns, Result};
+use crate::{Error, Netns, Result, message::Message};
 
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
@@ -143,11 +142,19 @@ impl Net {
         &self,
         object: impl Fn() -> String,
         operation: &'static str,
-        message: RouteNetlinkMessage,
+        message: Message,
         flags: u16,
-    ) -> Result<Vec<RouteNetlinkMessage>> {
+    ) -> Result<Vec<Message>> {
+        // What is asked for ends by itself; a change is acknowledged.
+        let is_question = message.is_question();
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | flags | if is_question { 0 } else { NLM_F_ACK };
+        message.finalize();
+        let mut request = vec![0; message.buffer_len()];
         for _ in 0..DUMP_ATTEMPTS {
-            let answers = self.once(message.clone(), flags);
+            message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
+            message.serialize(&mut request);
+            let answers = self.once(&request, message.header.sequence_number, is_question);
             if self.since.get().elapsed() > TURN {
                 tokio::task::yield_now().await;
                 self.since.set(Instant::now());
@@ -162,18 +169,9 @@ impl Net {
         Err(Error { words, ..Error::new(object(), operation, Errno::EAGAIN) })
     }
 
-    /// One try; `None` for a dump that somebody's change interrupted.
-    fn once(&self, message: RouteNetlinkMessage, flags: u16) -> Outcome<Option<Vec<RouteNetlinkMessage>>> {
-        // What is asked for ends by itself; a change is acknowledged.
-        let is_question = is_question(&message);
-        let mut message = NetlinkMessage::from(message);
-        message.header.flags = NLM_F_REQUEST | flags | if is_question { 0 } else { NLM_F_ACK };
-        message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
-        let number = message.header.sequence_number;
-        message.finalize();
-        let mut request = vec![0; message.buffer_len()];
-        message.serialize(&mut request);
-        self.socket.send_to(&request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
+    /// One try of the request with this number; `None` for a dump that somebody's change interrupted.
+    fn once(&self, request: &[u8], number: u32, is_question: bool) -> Outcome<Option<Vec<Message>>> {
+        self.socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
             let buffer = self.receive()?;
@@ -228,7 +226,7 @@ fn failed(error: &io::Error) -> (Option<Errno>, String) {
 }
 
 /// The messages of a datagram.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<RouteNetlinkMessage>>> {
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Message>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -273,17 +271,6 @@ fn sift(message: &[u8]) -> Cow<'_, [u8]> {
     kept.into()
 }
 
-fn is_question(message: &RouteNetlinkMessage) -> bool {
-    matches!(
-        message,
-        RouteNetlinkMessage::GetLink(_)
-            | RouteNetlinkMessage::GetAddress(_)
-            | RouteNetlinkMessage::GetRoute(_)
-            | RouteNetlinkMessage::GetNsId(_)
-            | RouteNetlinkMessage::GetNeighbour(_)
-    )
-}
-
 /// The text of an extended acknowledgement: behind the 16 bytes of the request's header stand attributes, of which
 /// number 1 (`NLMSGERR_ATTR_MSG` in `linux/netlink.h`) is a sentence.
 fn words(header: &[u8]) -> String {
@@ -302,7 +289,7 @@ mod tests {
     use super::*;
     use crate::Link;
 
-    fn datagram(message: RouteNetlinkMessage) -> Vec<u8> {
+    fn datagram(message: Message) -> Vec<u8> {
         let mut message = NetlinkMessage::from(message);
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -322,14 +309,12 @@ mod tests {
         link.attributes.clone_from(&read);
         link.attributes.insert(1, LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![])]));
         link.attributes.push(LinkAttribute::TxQueueLen(1000));
-        let bytes = datagram(RouteNetlinkMessage::NewLink(link));
+        let bytes = datagram(Message::NewLink(link));
         let two = [bytes.clone(), bytes].concat();
         let found: Vec<_> = messages(&two).map(|message| message.unwrap().payload).collect();
         assert_eq!(found.len(), 2);
         for payload in found {
-            let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) = payload else {
-                panic!("{payload:?}")
-            };
+            let NetlinkPayload::InnerMessage(Message::NewLink(message)) = payload else { panic!("{payload:?}") };
             assert_eq!(message.attributes, read);
             assert_eq!((Link::from(message.clone()).mtu, message.header.index), (1400, 7));
         }
@@ -337,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_datagram_that_lies_about_lengths_is_an_error_and_no_panic() {
-        let bytes = datagram(RouteNetlinkMessage::NewLink(LinkMessage::default()));
+        let bytes = datagram(Message::NewLink(LinkMessage::default()));
         for length in [0_u32, 1, 15, 16, 31, 33, 1 << 31, u32::MAX] {
             let mut bytes = bytes.clone();
             bytes[..4].copy_from_slice(&length.to_ne_bytes());

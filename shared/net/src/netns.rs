@@ -100,10 +100,16 @@ impl Netns {
     /// # Errors
     /// If the kernel cannot say.
     pub fn is_same_as(&self, other: &Self) -> Result<bool> {
-        let id = |ns: &Self| {
-            fstat(&ns.file).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| Error::new(&ns.name, "stat", errno))
-        };
-        Ok(id(self)? == id(other)?)
+        Ok(self.number()? == other.number()?)
+    }
+
+    /// What it is known by among all that exist, device and inode number; one that is made later may get the same.
+    ///
+    /// # Errors
+    /// If the kernel cannot say.
+    pub fn number(&self) -> Result<(u64, u64)> {
+        let stat = fstat(&self.file).map_err(|errno| Error::new(&self.name, "stat", errno))?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 
     /// Runs `work` inside the namespace. The calling thread is back where it was when this returns, whatever `work` does.

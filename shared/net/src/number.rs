@@ -3,7 +3,6 @@
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
@@ -12,6 +11,7 @@ use nix::errno::Errno;
 use crate::{
     Error, Link, Net, Netns, Result,
     links::{links, without_statistics},
+    message::Message,
 };
 
 /// `NETNSA_NSID_NOT_ASSIGNED` in `linux/net_namespace.h`; in a request: any that is free.
@@ -24,7 +24,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn give_number(&self, other: &Netns) -> Result<i32> {
-        let wanted = RouteNetlinkMessage::NewNsId(message(vec![fd(other), NsidAttribute::Id(NOT_ASSIGNED)]));
+        let wanted = Message::NewNsId(message(vec![fd(other), NsidAttribute::Id(NOT_ASSIGNED)]));
         let new = match self.request(|| other.name().to_owned(), "number", wanted, NLM_F_ECHO).await {
             Ok(answers) => numbers(answers).next(),
             Err(error) if error.is(Errno::EEXIST) => None,
@@ -40,7 +40,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
-        let message = RouteNetlinkMessage::GetNsId(message(vec![fd(other)]));
+        let message = Message::GetNsId(message(vec![fd(other)]));
         let answers = self.request(|| other.name().to_owned(), "get the number of", message, 0).await?;
         Ok(numbers(answers).next())
     }
@@ -50,7 +50,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn numbers(&self) -> Result<Vec<i32>> {
-        let message = RouteNetlinkMessage::GetNsId(message(vec![]));
+        let message = Message::GetNsId(message(vec![]));
         Ok(numbers(self.request(|| "network namespaces".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
     }
 
@@ -67,7 +67,7 @@ impl Net {
             LinkAttribute::LinkInfo(vec![kind_only]),
         ]);
         let object = || format!("links of network namespace number {number}");
-        match self.request(object, "list", RouteNetlinkMessage::GetLink(message), NLM_F_DUMP).await {
+        match self.request(object, "list", Message::GetLink(message), NLM_F_DUMP).await {
             // A kernel that does not know the type yet passes over the filter.
             Ok(answers) => Ok(links(answers).filter(|link| link.kind == kind).collect()),
             Err(error) if error.is(Errno::EINVAL) || error.is_absent() => Ok(Vec::new()),
@@ -86,9 +86,9 @@ fn message(attributes: Vec<NsidAttribute>) -> NsidMessage {
     message
 }
 
-fn numbers(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = i32> {
+fn numbers(answers: Vec<Message>) -> impl Iterator<Item = i32> {
     answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewNsId(message) => message.attributes.iter().find_map(|attribute| match attribute {
+        Message::NewNsId(message) => message.attributes.iter().find_map(|attribute| match attribute {
             NsidAttribute::Id(number) if *number != NOT_ASSIGNED => Some(*number),
             _ => None,
         }),

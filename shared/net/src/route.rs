@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
         RouteType,
@@ -13,7 +13,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use podwire_spec::{Cidr, Route};
 
-use crate::{Net, Result};
+use crate::{Net, Result, message::Message};
 
 /// A route as the kernel has it, with the index of the link that it leaves by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Net {
     pub async fn add_route_from(&self, index: u32, route: &Route, source: Option<IpAddr>) -> Result<()> {
         let mut message = message(index, route);
         message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-        self.request(|| name(route), "add", RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE).await.map(drop)
+        self.request(|| name(route), "add", Message::NewRoute(message), NLM_F_CREATE).await.map(drop)
     }
 
     /// Removes a route. One that is not there is no error: `false`.
@@ -54,7 +54,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_route(&self, index: u32, route: &Route) -> Result<bool> {
-        match self.request(|| name(route), "delete", RouteNetlinkMessage::DelRoute(message(index, route)), 0).await {
+        match self.request(|| name(route), "delete", Message::DelRoute(message(index, route)), 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -68,12 +68,12 @@ impl Net {
     pub async fn routes(&self, ipv6: bool) -> Result<Vec<RouteEntry>> {
         let mut message = RouteMessage::default();
         message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        let message = RouteNetlinkMessage::GetRoute(message);
+        let message = Message::GetRoute(message);
         let answers = self.request(|| "routes".to_owned(), "list", message, NLM_F_DUMP).await?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) if message.header.kind == RouteType::Unicast => entry(&message),
+                Message::NewRoute(message) if message.header.kind == RouteType::Unicast => entry(&message),
                 _ => None,
             })
             .collect())
@@ -90,10 +90,10 @@ impl Net {
         message.header.address_family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(ip.into()));
-        let message = RouteNetlinkMessage::GetRoute(message);
+        let message = Message::GetRoute(message);
         match self.request(|| format!("route to \"{ip}\""), "look up", message, 0).await {
             Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) => entry(message)?.link,
+                Message::NewRoute(message) => entry(message)?.link,
                 _ => None,
             })),
             Err(error) if error.is_absent() || error.is(Errno::ENETUNREACH) || error.is(Errno::EHOSTUNREACH) => {

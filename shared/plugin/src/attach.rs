@@ -201,7 +201,7 @@ impl<T: Attach> Plugin for T {
         let mut errors = Vec::new();
         match cx.host.links().await {
             Ok(links) => {
-                for link in links.iter().filter(|link| cx.is_dead(&link.alias, &valid)) {
+                for link in links.iter().filter(|link| cx.is_dead_link(link, &valid)) {
                     let deleted = cx.host.delete_link_at(link.index).await;
                     errors.extend(deleted.with_context(|| format!("link {:?}", link.name)).err());
                 }

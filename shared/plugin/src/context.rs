@@ -5,7 +5,7 @@ use std::{cell::OnceCell, collections::HashSet, path::Path};
 use podwire_net::{Link, LinkSpec, Net, Netns, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
-use crate::{Error, Label, Result, Undo, code, delegate::Delegate, output::join};
+use crate::{Error, Label, Result, code, delegate::Delegate, undo::Changes};
 
 /// One call: its parameters, its handles, and what it has changed so far.
 #[derive(Debug)]
@@ -22,8 +22,7 @@ pub struct Context<C> {
     /// Whose everything is that this call makes.
     pub label: Label,
     pub(crate) delegate: Option<Delegate>,
-    undo: Vec<Undo>,
-    undo_shared: Vec<Undo>,
+    pub(crate) changes: Changes<C>,
 }
 
 impl<C> Context<C> {
@@ -73,8 +72,7 @@ impl<C> Context<C> {
             conf,
             label,
             delegate,
-            undo: vec![],
-            undo_shared: vec![],
+            changes: Changes::default(),
         })
     }
 
@@ -138,42 +136,14 @@ impl<C> Context<C> {
         self.conf.runtime.mac.or(self.conf.args.mac).or(self.env.args.mac).or(option)
     }
 
-    /// Records how to take back what was just done.
-    pub fn undo_by(&mut self, undo: Undo) {
-        self.undo.push(undo);
-    }
-
-    /// Records how to take back what was just made for all to share: after everything of this call's own, when it can
-    /// be seen whether others use it.
-    pub fn undo_at_last_by(&mut self, undo: Undo) {
-        self.undo_shared.push(undo);
-    }
-
     /// Makes a link of the node's; a failure of the call deletes it again.
     ///
     /// # Errors
     /// As [`Net::create_link`].
     pub async fn create_host_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
         let link = self.host.create_link(spec).await?;
-        self.undo_by(Undo::HostLink(link.index));
+        self.undo_host_link(link.index);
         Ok(link)
-    }
-
-    /// Takes everything back that this call has done, the last first. All of it is tried.
-    pub(crate) async fn roll_back(&mut self) -> Result<()> {
-        let mut errors = Vec::new();
-        let mut lock = None;
-        while let Some(undo) = self.undo.pop().or_else(|| self.undo_shared.pop()) {
-            if lock.is_none() && undo.is_of_shared() {
-                // To see whether others use it, and to remove it, is one step.
-                lock = self.host.ns().lock().await.map_err(|error| errors.push(error.into())).ok();
-            }
-            let what = format!("{undo:?}");
-            if let Err(error) = undo.run(self).await {
-                errors.push(error.context(format!("undo {what}")));
-            }
-        }
-        join(errors)
     }
 
     /// The attachments of this network that GC is to keep.
@@ -186,6 +156,18 @@ impl<C> Context<C> {
                 .with_details("GC removes what belongs to attachments that are not in this list")
         })?;
         Ok(valid.iter().map(|one| Label::new(&self.conf.name, &one.container_id, &one.ifname)).collect())
+    }
+
+    /// Whether a link of the node's belongs to an attachment of this network that is not in `valid`, even if the ADD
+    /// that made it was killed before it could say so.
+    pub(crate) fn is_dead_link(&self, link: &Link, valid: &HashSet<Label>) -> bool {
+        let is_of = |label: &Label| link.is_labelled(&label.to_string());
+        let nameless = || {
+            link.is_unlabelled_like(&self.label.to_string())
+                && !is_of(&self.network_label())
+                && !valid.iter().any(is_of)
+        };
+        self.is_dead(&link.alias, valid) || nameless()
     }
 
     /// Whether a label's owner is an attachment of this network that is not in `valid`.

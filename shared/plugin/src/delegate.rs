@@ -89,13 +89,17 @@ impl<C> Context<C> {
         // it refused a second ADD of an attachment, it would release what the first one had got.
         let foreign = delegate.is_foreign();
         if foreign {
-            self.undo_by(crate::Undo::Delegate);
+            self.undo_delegate();
         }
         let result = delegate.ask(Command::Add, &self.env, &self.conf.text).await?;
         if !foreign {
-            self.undo_by(crate::Undo::Delegate);
+            self.undo_delegate();
         }
         Ok(Some(result))
+    }
+
+    fn undo_delegate(&mut self) {
+        self.undo_by("ask the delegate to release", async |cx| cx.delegate_del().await);
     }
 
     /// Asks the delegate to release what it gave.

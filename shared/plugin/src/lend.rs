@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use podwire_net::{Errno, Link, LinkChange, Net};
 use podwire_spec::{Cidr, Mac, code, interface_name};
 
-use crate::{Context, Error, Label, Result, Undo, join};
+use crate::{Context, Error, Label, Result, join};
 
 const PREFIX: &str = "podwire-lent:";
 const LOOPBACK: &str = "lo";
@@ -128,7 +128,8 @@ impl<C> Context<C> {
         // The link is here, so whatever says that it is lent is out of date.
         let loopback = loopback(home).await?;
         forget(home, &loopback, &loan.name).await?;
-        self.undo_by(Undo::Lent { name: loan.name.clone(), in_pod });
+        let name = loan.name.clone();
+        self.undo_by(format!("give back link {name:?}"), async move |cx| cx.give_back_one(&name, in_pod).await);
         let home = self.net(in_pod)?;
         for note in loan.notes() {
             home.add_altname(loopback.index, &note).await?;

@@ -42,4 +42,3 @@ pub use podwire_spec::{self as spec, AddResult, Cidr, Error, Interface, Ip, Mac,
 pub use port::{BridgeSpec, random_mac};
 pub use run::{Plugin, run, run_ipam};
 pub use siblings::Sibling;
-pub use undo::Undo;

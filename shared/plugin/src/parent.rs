@@ -3,7 +3,7 @@
 use podwire_net::{Errno, Link, LinkChange, LinkSpec, Net};
 use podwire_spec::{Mac, code, did_you_mean};
 
-use crate::{Context, Error, Result, Undo};
+use crate::{Context, Error, Result};
 
 /// A link to make devices on.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl<C> Context<C> {
         let created = if in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
         match created {
             Ok(link) => {
-                self.undo_by(Undo::PodLink(link.index));
+                self.undo_pod_link(link.index);
                 let label = self.label.to_string();
                 let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
                 self.pod()?.change_link(link.index, &alias).await?;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use podwire_net::{self as net, Errno, Kind, Link, LinkSpec, write_sysctl};
 use podwire_spec::{Mac, code};
 
-use crate::{Context, Error, Label, Result, Undo, delete_pod_link, host_veth_name};
+use crate::{Context, Error, Label, Result, delete_pod_link, host_veth_name};
 
 /// A bridge to be made if it is not there.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,8 @@ impl<C> Context<C> {
     /// As [`Self::bridge`], and of the kernel.
     pub async fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
         loop {
-            if let Some(bridge) = self.bridge(wanted.name).await? {
-                self.relabel(&bridge).await?;
+            if let Some(mut bridge) = self.bridge(wanted.name).await? {
+                self.relabel(&mut bridge).await?;
                 return Ok(bridge);
             }
             match self.create_bridge(wanted).await {
@@ -68,7 +68,13 @@ impl<C> Context<C> {
             ..LinkSpec::new(wanted.name, Some(Kind::Bridge { vlan_filtering: wanted.vlan_filtering }))
         };
         let mut bridge = self.host.create_link(&spec).await?;
-        self.undo_at_last_by(Undo::SharedLink(bridge.index));
+        let index = bridge.index;
+        self.undo_at_last_by(format!("delete bridge {index} unless others use it"), async move |cx| {
+            if cx.is_idle(index).await? {
+                cx.host.delete_link_at(index).await?;
+            }
+            Ok(())
+        });
         // The node's routes are not for a pod to decide (CVE-2020-10749).
         match write_sysctl(&format!("ipv6/conf/{}/accept_ra", bridge.name), "0") {
             Err(error) if !error.is(Errno::ENOENT) => return Err(error),
@@ -97,10 +103,26 @@ impl<C> Context<C> {
             ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
         };
         let port = self.host.create_link(&spec).await?;
-        self.undo_by(Undo::HostLink(port.index));
+        self.undo_host_link(port.index);
         let index = port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?;
         let pod = Link::known(index, &self.env.ifname, Some(mac));
         Ok((port, pod))
+    }
+
+    /// Records a port that this call made for the whole network: if the call fails, it goes unless others have ports
+    /// beside it by then.
+    pub fn undo_shared_port(&mut self, index: u32) {
+        self.undo_at_last_by(format!("delete port {index} unless others use its bridge"), async move |cx| {
+            let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
+            let idle = match bridge {
+                Some(bridge) => cx.is_idle(bridge).await?,
+                None => true,
+            };
+            if idle {
+                cx.host.delete_link_at(index).await?;
+            }
+            Ok(())
+        });
     }
 
     /// Gives a port the name that people know the pod by, where Kubernetes told it.
@@ -193,9 +215,11 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn relabel(&self, link: &Link) -> Result<()> {
+    pub async fn relabel(&self, link: &mut Link) -> Result<()> {
         if link.alias.is_empty() && self.is_of_network(link) {
-            self.host.label(link, &self.network_label().to_string()).await?;
+            let label = self.network_label().to_string();
+            self.host.label(link, &label).await?;
+            link.alias = label;
         }
         Ok(())
     }

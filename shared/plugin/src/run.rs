@@ -233,7 +233,6 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::Undo;
 
     struct Panics;
 
@@ -246,7 +245,7 @@ mod tests {
 
         async fn add(cx: &mut Context<Config>) -> Result<AddResult> {
             // There is no pod, so taking this back fails, and that is how the test sees that it was tried.
-            cx.undo_by(Undo::PodLink(7));
+            cx.undo_pod_link(7);
             panic!("as the test wants it")
         }
         async fn del(_: &mut Context<Config>) -> Result<()> {
@@ -276,7 +275,10 @@ mod tests {
     fn p10_a_panic_is_an_error_object_and_is_rolled_back() {
         let error = serve_panics(Command::Add);
         assert_eq!(error.code, code::BUG, "{error}");
-        assert!(error.details.contains("undo PodLink(7)") && error.details.contains("panicked"), "{error}");
+        assert!(
+            error.details.contains("undo: delete the pod's link 7") && error.details.contains("panicked"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use podwire_net::{Errno, Link, LinkSpec};
 
-use crate::{Context, Label, Result, Undo};
+use crate::{Context, Label, Result};
 
 impl<C> Context<C> {
     /// The shared link that `spec` describes, with this attachment among its users: found and accepted, or made. If the
@@ -20,7 +20,10 @@ impl<C> Context<C> {
     pub async fn share(&mut self, spec: &LinkSpec<'_>, accept: impl Fn(&Link) -> Result<()>) -> Result<Link> {
         let _lock = self.host.ns().lock().await?;
         let (link, is_new) = match self.host.link(spec.name).await? {
-            Some(link) => (link, false),
+            Some(mut link) => {
+                self.relabel(&mut link).await?;
+                (link, false)
+            }
             None => (self.host.create_link(spec).await?, true),
         };
         let joined = async {
@@ -34,7 +37,7 @@ impl<C> Context<C> {
         match joined.await {
             Ok(is_user_now) => {
                 if is_user_now {
-                    self.undo_by(Undo::SharedUse);
+                    self.undo_by("leave the shared link", async |cx| cx.leave().await);
                 }
                 Ok(link)
             }
@@ -95,9 +98,10 @@ impl<C> Context<C> {
             self.host.delete_altname(link.index, user).await?;
         }
         let Some(link) = self.host.link_at(link.index).await? else { return Ok(()) };
+        let is_made_by_us = Label::parse(&link.alias).is_some() || self.is_of_network(&link);
         let is_used =
             link.altnames.iter().filter_map(|altname| Label::parse(altname)).any(|user| user.is_of_an_attachment());
-        if Label::parse(&link.alias).is_some() && !is_used {
+        if is_made_by_us && !is_used {
             self.host.delete_link_at(link.index).await?;
         }
         Ok(())

@@ -18,9 +18,7 @@ use std::{
 use podwire_net::{Errno, Kind, Link, LinkChange, LinkSpec, write_sysctl};
 use podwire_spec::{AddResult, Cidr, Mac, Route, code};
 
-use crate::{
-    Context, Error, Label, Parent, Result, Undo, addresses::is_pods, hash, output::join, parent::default_link_of,
-};
+use crate::{Context, Error, Label, Parent, Result, addresses::is_pods, hash, output::join, parent::default_link_of};
 
 /// What the name of a shim starts with; the index of its parent follows.
 const PREFIX: &str = "shim";
@@ -89,7 +87,12 @@ impl<C> Context<C> {
         for (ip, source) in served {
             let route = Route { priority: Some(metric), ..Route::new(Cidr::of_host(ip.address.ip()), None) };
             match self.host.add_route_from(shim.index, &route, Some(source)).await {
-                Ok(()) => self.undo_by(Undo::HostRoute(shim.index, route)),
+                Ok(()) => {
+                    let index = shim.index;
+                    self.undo_by(format!("remove the node's route to {}", route.dst), async move |cx| {
+                        Ok(cx.host.delete_route(index, &route).await?)
+                    });
+                }
                 // Of an ADD that was killed before this one.
                 Err(error) if error.is(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -210,8 +213,8 @@ impl<C> Context<C> {
             errors.extend(self.release(shim, users).await.err());
         }
         // One that an ADD left which was killed before it was a user.
-        let network = Label::of_network(&self.conf.name).to_string();
-        for shim in self.host.links().await?.iter().filter(|link| is_shim(link) && link.alias == network) {
+        let links = self.host.links().await?;
+        for shim in links.iter().filter(|link| parent_of(link).is_some() && self.is_of_network(link)) {
             errors.extend(self.release(shim, &[]).await.err());
         }
         join(errors)

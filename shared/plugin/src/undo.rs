@@ -1,93 +1,85 @@
 //! The undo log: what an ADD has changed, in order, so that a failure can put everything back.
 //!
-//! It reverses this call's own changes and nothing else: what was there before stays, whoever made it.
+//! It reverses this call's own changes and nothing else: what was there before stays, whoever made it. Each change
+//! brings its own way back along, so that a plugin carries no other's.
 
-use podwire_net::nft;
-use podwire_spec::{Cidr, Route};
+use std::{fmt, pin::Pin};
 
-use crate::{Context, Result};
+use crate::{Context, Result, output::join};
 
 /// How to take back one change.
-#[derive(Debug)]
-pub enum Undo {
-    /// Delete the node's link with this index, which this call made.
-    HostLink(u32),
-    /// Delete the pod's link with this index, which this call made.
-    PodLink(u32),
-    /// Delete the shared link with this index, which this call made, unless others have ports on it by now.
-    SharedLink(u32),
-    /// Delete the shared port of a bridge with this index, which this call made, unless others have ports beside it by
-    /// now.
-    SharedPort(u32),
-    /// Take an address from the shared link `link`, unless others have ports on `bridge` by now, for which it is.
-    SharedAddress {
-        /// The index of the link with the address.
-        link: u32,
-        /// The bridge's index; the link itself may be it.
-        bridge: u32,
-        /// The address.
-        address: Cidr,
-    },
-    /// Stop being a user of a shared link (see `share.rs`).
-    SharedUse,
-    /// Give back a link that was lent (see `lend.rs`).
-    Lent {
-        /// Its name.
-        name: String,
-        /// It was in the pod before.
-        in_pod: bool,
-    },
-    /// Remove a route of the node's by the link with this index.
-    HostRoute(u32, Route),
-    /// Give an address back to the node's link with this index.
-    RemovedHostAddress(u32, Cidr),
-    /// Ask the delegate to release what it gave.
-    Delegate,
-    /// Remove the masquerading of this attachment.
-    Masquerade,
-    /// Remove the source checks of this attachment.
-    SourceCheck,
+pub(crate) struct Undo<C> {
+    /// What that does, for messages: "delete link 7".
+    what: String,
+    run: Box<Run<C>>,
 }
 
-impl Undo {
-    /// Whether it concerns what others may use by now.
-    pub(crate) fn is_of_shared(&self) -> bool {
-        matches!(self, Self::SharedLink(_) | Self::SharedPort(_) | Self::SharedAddress { .. })
+type Run<C> = dyn for<'a> FnOnce(&'a Context<C>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+impl<C> Undo<C> {
+    fn new<T>(what: impl Into<String>, run: impl AsyncFnOnce(&Context<C>) -> Result<T> + 'static) -> Self {
+        Self { what: what.into(), run: Box::new(move |cx| Box::pin(async move { run(cx).await.map(drop) })) }
+    }
+}
+
+impl<C> fmt::Debug for Undo<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// What a call has changed so far.
+#[derive(Debug)]
+pub(crate) struct Changes<C> {
+    own: Vec<Undo<C>>,
+    shared: Vec<Undo<C>>,
+}
+
+impl<C> Default for Changes<C> {
+    fn default() -> Self {
+        Self { own: Vec::new(), shared: Vec::new() }
+    }
+}
+
+impl<C> Context<C> {
+    /// Records how to take back what was just done, and what doing so is called: "delete link 7".
+    pub fn undo_by<T>(&mut self, what: impl Into<String>, run: impl AsyncFnOnce(&Self) -> Result<T> + 'static) {
+        self.changes.own.push(Undo::new(what, run));
     }
 
-    /// Takes the change back.
-    pub(crate) async fn run<C>(self, cx: &Context<C>) -> Result<()> {
-        let label = cx.label.to_string();
-        match self {
-            Self::HostLink(index) => drop(cx.host.delete_link_at(index).await?),
-            Self::PodLink(index) => drop(cx.pod()?.delete_link_at(index).await?),
-            Self::SharedLink(index) => {
-                if cx.is_idle(index).await? {
-                    cx.host.delete_link_at(index).await?;
-                }
-            }
-            Self::SharedPort(index) => {
-                let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
-                if match bridge {
-                    Some(bridge) => cx.is_idle(bridge).await?,
-                    None => true,
-                } {
-                    cx.host.delete_link_at(index).await?;
-                }
-            }
-            Self::SharedAddress { link, bridge, address } => {
-                if cx.is_idle(bridge).await? {
-                    cx.host.delete_address(link, address).await?;
-                }
-            }
-            Self::SharedUse => cx.leave().await?,
-            Self::Lent { name, in_pod } => cx.give_back_one(&name, in_pod).await?,
-            Self::HostRoute(index, route) => drop(cx.host.delete_route(index, &route).await?),
-            Self::RemovedHostAddress(index, address) => cx.host.add_address(index, address, false).await?,
-            Self::Delegate => cx.delegate_del().await?,
-            Self::Masquerade => drop(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?),
-            Self::SourceCheck => drop(nft::spoof::remove(cx.nft()?, |comment| comment == label)?),
+    /// Records how to take back what was just made for all to share: after everything of this call's own, when it can
+    /// be seen whether others use it. To see that and to remove it is one step: the lock of the node's namespace is held.
+    pub fn undo_at_last_by<T>(&mut self, what: impl Into<String>, run: impl AsyncFnOnce(&Self) -> Result<T> + 'static) {
+        self.changes.shared.push(Undo::new(what, run));
+    }
+
+    /// As [`Self::undo_by`], for a link of the node's that this call made.
+    pub(crate) fn undo_host_link(&mut self, index: u32) {
+        self.undo_by(format!("delete link {index}"), async move |cx| Ok(cx.host.delete_link_at(index).await?));
+    }
+
+    /// As [`Self::undo_by`], for a link of the pod's that this call made.
+    pub(crate) fn undo_pod_link(&mut self, index: u32) {
+        let what = format!("delete the pod's link {index}");
+        self.undo_by(what, async move |cx| Ok(cx.pod()?.delete_link_at(index).await?));
+    }
+
+    /// Takes everything back that this call has done, the last first. All of it is tried.
+    pub(crate) async fn roll_back(&mut self) -> Result<()> {
+        let mut errors = Vec::new();
+        while let Some(undo) = self.changes.own.pop() {
+            errors.extend(self.take_back(undo).await.err());
         }
-        Ok(())
+        if !self.changes.shared.is_empty() {
+            let _lock = self.host.ns().lock().await.map_err(|error| errors.push(error.into()));
+            while let Some(undo) = self.changes.shared.pop() {
+                errors.extend(self.take_back(undo).await.err());
+            }
+        }
+        join(errors)
+    }
+
+    async fn take_back(&self, undo: Undo<C>) -> Result<()> {
+        (undo.run)(self).await.map_err(|error| error.context(format!("undo: {}", undo.what)))
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Added, SHARED, nodes, shared};
 use crate::packets::reaches;
-use crate::runner::{Attachment, Case, Test, merged};
+use crate::runner::{Attachment, Case, Test};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
@@ -17,10 +17,6 @@ pub(super) const TESTS: &[Test] = &[
         .needs(SHARED)
         .ours()
         .limit(60),
-    test!(p22_vlan_shared_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL and GC")
-        .needs(SHARED)
-        .ours()
-        .limit(120),
 ];
 
 /// Does `work` for all at once; the first error.
@@ -69,35 +65,5 @@ fn p27_vlan_shared_first_add_meets_last_del(case: &Case) -> Result<()> {
         Ok(())
     })?;
     ensure!(node.links()? == before, "left on the node: {:?}", node.links()?);
-    Ok(())
-}
-
-fn p22_vlan_shared_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
-    const STEPS: u32 = 10;
-    let [node, _far] = nodes(case)?;
-    let conf = shared(case, json!({}));
-    let whole = {
-        let warm = case.attachment(&node, &case.pod("warm")?, &conf);
-        let took = warm.call("ADD").run()?.took;
-        warm.del()?;
-        took
-    };
-    for step in 0..STEPS {
-        let pod = case.pod(&format!("p{step}"))?;
-        let attachment = case.attachment(&node, &pod, &conf);
-        case.unchanged(&[&node, &pod], || {
-            let mut child = attachment.call("ADD").spawn()?;
-            std::io::Write::write_all(&mut child.stdin.take().context("stdin")?, conf.to_string().as_bytes())?;
-            // Not to wait for anything: to hit another moment each time.
-            std::thread::sleep(whole * step / STEPS);
-            child.kill()?;
-            child.wait()?;
-            attachment.del()?;
-            // A device that was made and had no user yet is nobody's to delete but GC's.
-            let none = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
-            case.call(&node, "vlan", "GC").conf(&none).succeed()
-        })
-        .with_context(|| format!("killed after {:?}", whole * step / STEPS))?;
-    }
     Ok(())
 }
