@@ -14,8 +14,8 @@ fn command() -> Result<Command> {
     command
         // With `--port=0` it is no name server.
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--pid-file", "--port=0"])
-        // Without root of the machine it could not become another user.
-        .args(["--user=root", "--group=root"]);
+        // It stays who it is: without root of the machine it could not become another.
+        .args(["--user=", "--group="]);
     Ok(command)
 }
 
