@@ -3,9 +3,12 @@
 //! A [`Space`] is one namespace and what a test may do in it. Nothing is written to the machine: when the last value
 //! that holds a namespace is dropped, the kernel takes down all that is in it.
 
+mod daemon;
 mod lan;
 mod netns;
 mod see;
+mod servers;
+mod service;
 mod snapshot;
 mod user;
 
@@ -17,9 +20,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+pub use daemon::Daemon;
 pub use lan::Lan;
-pub use netns::Netns;
+pub use netns::{Mounted, Netns};
 pub use see::{Address, Link, Route, Vlan, mac_bytes, mac_text};
+pub use servers::{Offer, Server, Software};
+pub use service::{Service, last_words};
 pub use snapshot::Snapshot;
 pub use user::{become_root, is_real_root};
 
@@ -114,6 +120,16 @@ impl Space {
     /// Waits until there is an address that `wanted` accepts; false if none comes within `limit`.
     pub fn await_address(&self, limit: Duration, wanted: impl Fn(&Address) -> bool + Send) -> Result<bool> {
         self.netlink(async |_| see::await_address(wanted, limit).await)
+    }
+
+    /// Waits until there is no address that `unwanted` accepts; false if there still is one after `limit`.
+    pub fn await_no_address(&self, limit: Duration, unwanted: impl Fn(&Address) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_no_address(unwanted, limit).await)
+    }
+
+    /// Waits until there is a route of IPv4 that `wanted` accepts; false if none comes within `limit`.
+    pub fn await_route(&self, limit: Duration, wanted: impl Fn(&Route) -> bool + Send) -> Result<bool> {
+        self.netlink(async |_| see::await_route(wanted, limit).await)
     }
 
     /// Waits until there is a link that `wanted` accepts; false if there is none within `limit`.

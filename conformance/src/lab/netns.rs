@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace. It lives as long as a clone of this does, or something in it.
@@ -46,9 +47,37 @@ impl Netns {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 
+    /// Gives it a name below the file system, as a container runtime does. `path` is made.
+    pub fn mount(&self, path: &Path) -> Result<Mounted> {
+        File::create_new(path).with_context(|| format!("{path:?}: make"))?;
+        let nothing = None::<&str>;
+        mount(Some(&self.path()), path, nothing, MsFlags::MS_BIND, nothing)
+            .with_context(|| format!("{path:?}: mount"))?;
+        Ok(Mounted(path.to_owned()))
+    }
+
     /// The descriptor, for netlink messages that name a namespace.
     pub fn fd(&self) -> i32 {
         self.0.as_raw_fd()
+    }
+}
+
+/// A namespace's name in the file system, which is taken away when this is dropped.
+#[derive(Debug)]
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// What is given as `CNI_NETNS`.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // What is left goes with the mount namespace of the test.
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+        std::fs::remove_file(&self.0).ok();
     }
 }
 

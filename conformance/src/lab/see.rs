@@ -124,6 +124,31 @@ pub(super) async fn await_address(wanted: impl Fn(&Address) -> bool, limit: Dura
     await_message(&groups, async |handle| Ok(addresses(handle).await?.iter().any(&wanted)), is_wanted, limit).await
 }
 
+/// Waits until `unwanted` accepts no address; false if it still does after `limit`.
+pub(super) async fn await_no_address(unwanted: impl Fn(&Address) -> bool, limit: Duration) -> Result<bool> {
+    let (connection, handle, mut messages) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])?;
+    tokio::spawn(connection);
+    let gone = async {
+        // Looked at anew after whatever the kernel says of addresses.
+        while addresses(&handle).await?.iter().any(&unwanted) {
+            messages.next().await.context("addresses: the kernel says no more")?;
+        }
+        anyhow::Ok(true)
+    };
+    tokio::time::timeout(limit, gone).await.unwrap_or(Ok(false))
+}
+
+/// Waits until `wanted` accepts a route of IPv4, one that is there or one that comes; false if none does within `limit`.
+pub(super) async fn await_route(wanted: impl Fn(&Route) -> bool, limit: Duration) -> Result<bool> {
+    let is_wanted = |message| match message {
+        RouteNetlinkMessage::NewRoute(new) => route(&new).is_some_and(|route| wanted(&route)),
+        _ => false,
+    };
+    let is_there = async |handle: &Handle| Ok(routes(handle).await?.iter().any(&wanted));
+    await_message(&[MulticastGroup::Ipv4Route], is_there, is_wanted, limit).await
+}
+
 /// Waits until `wanted` accepts a link, one that is there or one that comes or changes; false if none does within
 /// `limit`.
 pub(super) async fn await_link(wanted: impl Fn(&Link) -> bool, limit: Duration) -> Result<bool> {

@@ -37,6 +37,24 @@ pub fn echo_request(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Ad
     ethernet(to, from, IPV4, &packet)
 }
 
+/// A UDP packet to everybody on the link, without a checksum, which IPv4 allows.
+pub fn udp_broadcast(mac: [u8; 6], source: Ipv4Addr, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
+    let mut packet = vec![0x45, 0];
+    packet.extend(length(28 + payload.len()));
+    packet.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    packet.extend(source.octets());
+    packet.extend([0xff; 4]);
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(from.to_be_bytes());
+    packet.extend(to.to_be_bytes());
+    packet.extend(length(8 + payload.len()));
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    ethernet([0xff; 6], mac, IPV4, &packet)
+}
+
 /// A router advertisement by `mac` that offers itself as default router and `prefix`/64 for autoconfiguration.
 pub fn router_advertisement(mac: [u8; 6], prefix: Ipv6Addr) -> Vec<u8> {
     // Type, code, checksum, hop limit 64, flags, router lifetime 1800 s, reachable and retransmission time.

@@ -83,6 +83,21 @@ impl Capture {
     }
 }
 
+/// Sends all `frames`, Ethernet headers included, out of `link`, and gives their number.
+pub fn inject_all(space: &Space, link: &str, frames: impl Iterator<Item = Vec<u8>> + Send) -> Result<usize> {
+    let index = space.link(link)?.index;
+    let sent = space.ns.run(|| {
+        let socket = sys::packet_socket(index)?;
+        let mut sent = 0;
+        for frame in frames {
+            sys::send_frame(socket.as_raw_fd(), index, &frame)?;
+            sent += 1;
+        }
+        std::io::Result::Ok(sent)
+    })?;
+    sent.with_context(|| format!("frames out of {link:?} in {:?}: send", space.name))
+}
+
 /// Sends `frame`, Ethernet header included, out of `link`.
 pub fn inject(space: &Space, link: &str, frame: &[u8]) -> Result<()> {
     let index = space.link(link)?.index;

@@ -31,6 +31,12 @@ impl Case {
         Space::pod(name)
     }
 
+    /// A case of its own in a directory of this one's, for a test that does something several times.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { dir: self.dir.join(name), ..self.clone() }
+    }
+
     /// Where the leases go.
     pub fn leases(&self) -> PathBuf {
         self.dir.join("leases")

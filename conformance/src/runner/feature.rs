@@ -8,7 +8,7 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 use serde::{Deserialize, Serialize};
 
 use crate::cni::tool;
-use crate::lab::{Space, is_real_root};
+use crate::lab::{Software, Space, is_real_root};
 
 /// Something a test cannot run without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub enum Feature {
     Cnitool,
     /// containerd, runc and a static busybox.
     Containerd,
+    /// The DHCP servers dnsmasq and Kea, in `target/tools` or in the path.
+    DhcpServers,
     /// Root of the machine, not only of a user namespace.
     Root,
 }
@@ -66,6 +68,7 @@ impl Feature {
         Self::Reference,
         Self::Cnitool,
         Self::Containerd,
+        Self::DhcpServers,
         Self::Root,
     ];
 
@@ -97,13 +100,19 @@ impl Feature {
             }
             Self::Cnitool => cnitool().is_some(),
             Self::Containerd => has("containerd") && has("runc") && Path::new("/bin/busybox").exists(),
+            Self::DhcpServers => {
+                [Software::Dnsmasq, Software::Kea4, Software::Kea6].iter().all(|server| server.find().is_some())
+            }
             Self::Root => is_real_root(),
         }
     }
 
     /// Whether another kernel can help, rather than another program or user.
     pub fn is_kernels(self) -> bool {
-        !matches!(self, Self::Strace | Self::Reference | Self::Cnitool | Self::Containerd | Self::Root)
+        !matches!(
+            self,
+            Self::Strace | Self::Reference | Self::Cnitool | Self::Containerd | Self::DhcpServers | Self::Root
+        )
     }
 
     /// Its name in `list` and in messages.

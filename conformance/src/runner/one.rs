@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Case, Feature, Outcome, Test, sandbox};
 use crate::cni::last_calls;
+use crate::lab::last_words;
 use crate::topics::find;
 
 /// How a test's process is told what to do.
@@ -72,6 +73,7 @@ fn describe(error: &anyhow::Error) -> String {
     let mut lines: Vec<String> = error.chain().map(|cause| format!("  {cause}")).collect();
     lines.push("last calls:".to_owned());
     lines.extend(last_calls());
+    lines.extend(last_words());
     lines.join("\n")
 }
 

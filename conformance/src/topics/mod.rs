@@ -3,6 +3,7 @@
 mod behaviour;
 mod bond;
 mod bridge;
+mod dhcp;
 mod host_local;
 mod input;
 mod ipvlan;
@@ -32,6 +33,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "host-local", tests: &[host_local::TESTS] },
     Topic { name: "leases", tests: leases::TESTS },
     Topic { name: "static", tests: &[static_::TESTS] },
+    Topic { name: "dhcp", tests: dhcp::TESTS },
     Topic { name: "loopback", tests: &[loopback::TESTS] },
     Topic { name: "ipvlan", tests: ipvlan::TESTS },
     Topic { name: "vlan", tests: vlan::TESTS },
