@@ -94,7 +94,7 @@ fn last_free(network: &mut Network, rounds: usize) -> Result<(Growth, Bar)> {
     let beside = |ours| Pair { ours, reference: &none };
     let row = Growth::new(&title, &beside(&network.add), &beside(&network.del));
     let took = Pair { ours: network.add.median(), reference: 0.0 };
-    Ok((row, Bar::at_most("ADD that finds the last free address of a /16, ms", took, LAST_FREE)))
+    Ok((row, Bar::at_most("ADD that finds the last free address of a /16, ms", &took, LAST_FREE)))
 }
 
 /// GC, once; the reference is older than that command.
@@ -109,7 +109,7 @@ fn garbage(plugins: &Path, folder: &Path) -> Result<Bar> {
     // Beside the leases there are the lock and the note of the last one.
     ensure!(left == usize::from(count) / 2 + 2, "GC left {left} files");
     let both = Pair { ours: took.as_secs_f64() * 1e3, reference: 0.0 };
-    Ok(Bar::at_most("GC of 5,000 dead of 10,000 leases, ms", both, at_most))
+    Ok(Bar::at_most("GC of 5,000 dead of 10,000 leases, ms", &both, at_most))
 }
 
 /// As long as the ids of container runtimes are.
@@ -132,9 +132,9 @@ fn report(scenes: &[Scene]) -> (Vec<Growth>, Vec<Bar>) {
         Pair { ours: of(|scene| &scene.both.ours), reference: of(|scene| &scene.both.reference) }
     };
     let bars = vec![
-        Bar::at_most("ADD with 60,000 leases, times that with 10", ratio(2, 0, |network| &network.add), AT_MOST),
-        Bar::at_most("DEL with 60,000 leases, times that with 10", ratio(2, 0, |network| &network.del), AT_MOST),
-        Bar::at_most("ADD from an IPv6 /64, times that from a /24", ratio(4, 3, |network| &network.add), AT_MOST),
+        Bar::at_most("ADD with 60,000 leases, times that with 10", &ratio(2, 0, |network| &network.add), AT_MOST),
+        Bar::at_most("DEL with 60,000 leases, times that with 10", &ratio(2, 0, |network| &network.del), AT_MOST),
+        Bar::at_most("ADD from an IPv6 /64, times that from a /24", &ratio(4, 3, |network| &network.add), AT_MOST),
     ];
     (scenes.iter().map(row).collect(), bars)
 }

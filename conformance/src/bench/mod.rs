@@ -91,6 +91,7 @@ fn bridge(masquerade: bool) -> Value {
 }
 
 /// What `bench` was asked for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Directory of the plugins under test

@@ -100,10 +100,10 @@ impl Bar {
     #[expect(clippy::cast_precision_loss, reason = "kilobytes, of which there are no 2^52")]
     pub(super) fn below(title: &str, both: &Pair<u64>, below: u64) -> Self {
         let both = Pair { ours: both.ours as f64, reference: both.reference as f64 };
-        Self::at_most(title, both, below as f64 - 1.0)
+        Self::at_most(title, &both, below as f64 - 1.0)
     }
 
-    pub(super) fn at_most(title: &str, both: Pair<f64>, at_most: f64) -> Self {
+    pub(super) fn at_most(title: &str, both: &Pair<f64>, at_most: f64) -> Self {
         Self { title: title.to_owned(), ours: both.ours, reference: both.reference, at_most }
     }
 

@@ -21,9 +21,10 @@ const PROBES: usize = 64;
 /// Code 105 if the address asked for is taken, code 100 if a set has none left.
 pub(crate) fn pick(store: &Store, sets: &[RangeSet], asked: &[Option<IpAddr>]) -> Result<Vec<Pick>> {
     let pick = |(set, asked): (usize, &Option<IpAddr>)| match *asked {
+        Some(ip) if !store.is_taken(ip)? => Ok(Pick { set, ip }),
         // It may be of an earlier boot, as when a pod is started again that always asks for the same one.
-        Some(ip) if store.is_taken(ip)? && !(store.reclaim()? && !store.is_taken(ip)?) => Err(taken(store, ip)),
-        Some(ip) => Ok(Pick { set, ip }),
+        Some(ip) if store.reclaim()? && !store.is_taken(ip)? => Ok(Pick { set, ip }),
+        Some(ip) => Err(taken(store, ip)),
         None => next(store, sets, set),
     };
     asked.iter().enumerate().map(pick).collect()

@@ -34,7 +34,7 @@ impl Index {
 }
 
 fn lines(ips: &[IpAddr]) -> String {
-    ips.iter().map(|ip| format!("{ip}\n")).collect()
+    ips.iter().flat_map(|ip| [ip.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Adds `text` to the file. Once it is full its earlier half goes: those addresses have been given again since, or there

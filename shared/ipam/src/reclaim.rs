@@ -17,7 +17,7 @@ use crate::{
 
 /// How long an address that somebody else answered for is kept back: long enough that not every other pod tries it again,
 /// short enough that it returns within the day in which somebody put the other machine right.
-const QUARANTINE: Duration = Duration::from_secs(60 * 60);
+const QUARANTINE: Duration = Duration::from_hours(1);
 
 impl Store {
     /// GC: removes the leases whose owner is not to be kept, those that have none because they are empty, and

@@ -30,7 +30,9 @@ fn of_another(node: &Node, id: &str, change_machine: bool) {
 }
 
 fn of_an_earlier_boot(node: &Node, ids: &[&str]) {
-    ids.iter().for_each(|id| of_another(node, id, false));
+    for id in ids {
+        of_another(node, id, false);
+    }
 }
 
 fn full() -> Node {

@@ -4,7 +4,6 @@
 //! Neither says that the sender has the address: who gets one learns nothing from it, and no cache is changed.
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "the C library's constants have other widths than its fields; lengths and sums here fit what they are cut to"
 )]
 

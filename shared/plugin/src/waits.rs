@@ -21,13 +21,11 @@ impl Waits {
 
     /// Without that, the signal is caught once there is something to wait for: most calls end before.
     fn termination(&self) -> podwire_net::Result<&Termination> {
-        match self.0.get() {
-            Some(termination) => Ok(termination),
-            None => {
-                let termination = Rc::new(Termination::catch()?);
-                Ok(self.0.get_or_init(|| termination))
-            }
+        if let Some(termination) = self.0.get() {
+            return Ok(termination);
         }
+        let termination = Rc::new(Termination::catch()?);
+        Ok(self.0.get_or_init(|| termination))
     }
 
     fn ask(&self, env: &Env, ips: &[IpAddr], wait: Duration) -> anyhow::Result<Vec<Option<Mac>>> {

@@ -29,15 +29,10 @@ impl<'a> Machine<'a> {
     /// With an `/etc` that has its id and nothing else: nobody here needs more, and a container may have none.
     fn new(case: &'a Case) -> Result<Self> {
         mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::MS_NOSUID, None::<&str>).context("/etc: mount")?;
+        be_machine("0123456789abcdef0123456789abcdef")?;
         let machine = Self(case);
-        machine.becomes("0123456789abcdef0123456789abcdef")?;
         machine.boots("b0071111-0000-4000-8000-000000000001")?;
         Ok(machine)
-    }
-
-    /// Another machine with the same folder.
-    fn becomes(&self, id: &str) -> Result<()> {
-        fs::write("/etc/machine-id", format!("{id}\n")).context("/etc/machine-id")
     }
 
     fn boots(&self, id: &str) -> Result<()> {
@@ -49,6 +44,11 @@ impl<'a> Machine<'a> {
         ensure!(fs::read_to_string(path)?.trim() == id, "the boot id is still the old one");
         Ok(())
     }
+}
+
+/// From now on it is the machine of that id.
+fn be_machine(id: &str) -> Result<()> {
+    fs::write("/etc/machine-id", format!("{id}\n")).context("/etc/machine-id")
 }
 
 const SECOND: &str = "b0071111-0000-4000-8000-000000000002";
@@ -125,7 +125,7 @@ fn a_container_that_a_boot_ended_may_come_back(case: &Case) -> Result<()> {
 fn leases_of_another_machine_are_left_alone(case: &Case) -> Result<()> {
     let machine = Machine::new(case)?;
     let conf = fill(case)?;
-    machine.becomes("fedcba9876543210fedcba9876543210")?;
+    be_machine("fedcba9876543210fedcba9876543210")?;
     machine.boots(SECOND)?;
     case.unchanged(&[], || attachment(case, "late", &conf)?.call("ADD").fail(100))?;
     attachment(case, "x", &conf)?.call("STATUS").fail(50)?;
