@@ -4,7 +4,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -93,7 +96,8 @@ impl Book {
     pub(super) fn open(path: &Path, patience: Duration) -> Result<Self> {
         let failed = |operation: &str, errno: rustix::io::Errno| failed(operation, path, errno);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| {
+            // It may be the socket's folder too, which is root's alone.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| {
                 failed("create", rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
             })?;
         }

@@ -34,7 +34,9 @@ fn records_are_there_for_the_next_daemon_and_only_root_can_read_them() {
     book.keep(&record("c2")).unwrap();
     book.keep(&record("c2")).unwrap();
     book.check_writable().unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    for folder in [&path, &dir.path().join("a")] {
+        assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     assert_eq!(fs::metadata(path.join("lan:c1:eth0")).unwrap().permissions().mode() & 0o777, 0o600);
     let error = Book::open(&path, Duration::ZERO).unwrap_err();
     assert!(error.msg.contains("another daemon uses it"), "{error}");
