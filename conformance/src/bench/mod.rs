@@ -4,6 +4,7 @@
 //! reference take turns, so that whatever else the machine does meets both. Nodes, pods and lease directories are made
 //! beforehand and belong to the run alone.
 
+mod growth;
 mod report;
 mod rig;
 mod stats;
@@ -107,6 +108,9 @@ pub struct Options {
     /// Measure these plugins only, and nothing but ADD and DEL
     #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
     only: Vec<String>,
+    /// Measure nothing but how host-local grows with the number of leases
+    #[arg(long)]
+    growth: bool,
     /// Do not start a guest kernel for what this one lacks
     #[arg(long)]
     no_guest: bool,
@@ -118,6 +122,12 @@ pub struct Options {
     pub inside: bool,
 }
 
+impl Options {
+    fn wants(&self, case: &Case) -> bool {
+        self.only.is_empty() || self.only.iter().any(|plugin| plugin == case.plugin)
+    }
+}
+
 /// Measures, prints the table, writes the figures.
 pub fn run(options: &Options) -> Result<ExitCode> {
     for directory in [&options.cni_path, &options.reference] {
@@ -127,7 +137,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let leases = tempfile::Builder::new().prefix("podwire-bench-").tempdir()?;
     let mut report = Report::new(&options.reference)?;
     let bench = Bench { options, leases: leases.path() };
-    let wanted = |case: &Case| options.only.is_empty() || options.only.iter().any(|plugin| plugin == case.plugin);
+    let wanted = |case: &Case| options.wants(case) && !options.growth;
     for case in CASES.iter().filter(|&case| wanted(case)) {
         if !runner::lacking_here(case.needs)?.is_empty() {
             continue;
@@ -142,11 +152,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             None => del,
         });
     }
-    if options.only.is_empty() {
+    if options.only.is_empty() && !options.growth {
         report.rows.extend(bench.burst()?);
         report.rows.push(bench.start_up()?);
         report.bars.push(bench.resident()?);
         report.bars.extend(binaries(&options.cni_path)?);
+    }
+    if options.only.is_empty() {
+        let plugins = Pair { ours: options.cni_path.as_path(), reference: options.reference.as_path() };
+        let (growth, bars) = growth::measure(&plugins, leases.path(), options.rounds)?;
+        report.growth = growth;
+        report.bars.extend(bars);
     }
 
     print!("{report}");
@@ -161,8 +177,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// Measures in a guest kernel what this one has no devices for, each plugin beside the reference's as here.
 pub fn elsewhere(options: &Options) -> Result<ExitCode> {
     let mut plugins = Vec::new();
-    for case in CASES.iter().filter(|case| options.only.is_empty() || options.only.iter().any(|one| one == case.plugin))
-    {
+    for case in CASES.iter().filter(|case| options.wants(case) && !options.growth) {
         if !runner::lacking_here(case.needs)?.is_empty() {
             plugins.push(case.plugin);
         }

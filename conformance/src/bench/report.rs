@@ -60,24 +60,62 @@ impl Row {
     }
 }
 
+/// ADD and DEL where so many leases are, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Growth {
+    title: String,
+    add_ms: Times,
+    del_ms: Times,
+}
+
+/// The middle one, and the one that 95 of 100 do not exceed.
+#[derive(Clone, Debug, Serialize)]
+struct Times {
+    median: Pair<f64>,
+    p95: Pair<f64>,
+}
+
+impl Growth {
+    pub(super) fn new(title: &str, add: &Pair<&Series>, del: &Pair<&Series>) -> Self {
+        let times = |both: &Pair<&Series>| {
+            let of = |what: fn(&Series) -> f64| Pair { ours: what(both.ours), reference: what(both.reference) };
+            Times { median: of(Series::median), p95: of(Series::p95) }
+        };
+        Self { title: title.to_owned(), add_ms: times(add), del_ms: times(del) }
+    }
+}
+
 /// A number that is to stay below a limit.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Bar {
     pub(super) title: String,
-    ours: u64,
+    ours: f64,
     /// 0 where it was not measured.
-    reference: u64,
-    below: u64,
+    reference: f64,
+    at_most: f64,
 }
 
 impl Bar {
+    /// Of whole numbers: what is promised is to stay below `below`.
+    #[expect(clippy::cast_precision_loss, reason = "kilobytes, of which there are no 2^52")]
     pub(super) fn below(title: &str, both: &Pair<u64>, below: u64) -> Self {
-        Self { title: title.to_owned(), ours: both.ours, reference: both.reference, below }
+        let both = Pair { ours: both.ours as f64, reference: both.reference as f64 };
+        Self::at_most(title, both, below as f64 - 1.0)
+    }
+
+    pub(super) fn at_most(title: &str, both: Pair<f64>, at_most: f64) -> Self {
+        Self { title: title.to_owned(), ours: both.ours, reference: both.reference, at_most }
     }
 
     fn missed(&self) -> Option<String> {
-        (self.ours >= self.below).then(|| format!("{}: {}, less than {} promised", self.title, self.ours, self.below))
+        let Self { title, ours, at_most, .. } = self;
+        (ours > at_most).then(|| format!("{title}: {}, at most {} promised", number(*ours), number(*at_most)))
     }
+}
+
+/// A count as it is, anything else with two digits behind the point.
+fn number(number: f64) -> String {
+    if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.2}") }
 }
 
 /// What was measured with, and on what.
@@ -97,6 +135,7 @@ struct Machine {
 pub(super) struct Report {
     machine: Machine,
     pub(super) rows: Vec<Row>,
+    pub(super) growth: Vec<Growth>,
     pub(super) bars: Vec<Bar>,
 }
 
@@ -114,7 +153,7 @@ impl Report {
             podwire: env!("CARGO_PKG_VERSION"),
             reference: version_of(reference),
         };
-        Ok(Self { machine, rows: Vec::new(), bars: Vec::new() })
+        Ok(Self { machine, rows: Vec::new(), growth: Vec::new(), bars: Vec::new() })
     }
 
     /// What misses its promise, a line each.
@@ -146,8 +185,14 @@ impl Display for Report {
         let Machine { kernel, processor, processors, load, podwire, reference } = &self.machine;
         writeln!(f, "\npodwire {podwire} and {reference}\nLinux {kernel} on {processors} x {processor}")?;
         writeln!(f, "load before the start {load:.1}: above {processors} the times are those of a busy machine\n")?;
-        writeln!(f, "{}", self.times())?;
-        writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
+        if !self.rows.is_empty() {
+            writeln!(f, "{}", self.times())?;
+            writeln!(f, "times in milliseconds, whole processes, ours and the reference in turns\n")?;
+        }
+        if !self.growth.is_empty() {
+            writeln!(f, "{}", self.growth())?;
+            writeln!(f, "host-local alone, times in milliseconds, all sizes and both sets of plugins in turns\n")?;
+        }
         writeln!(f, "{}", self.numbers())
     }
 }
@@ -172,11 +217,25 @@ impl Report {
         table
     }
 
+    fn growth(&self) -> Table {
+        let mut table = table(&["", "ours: ADD", "p95", "DEL", "p95", "reference: ADD", "p95", "DEL", "p95"]);
+        for Growth { title, add_ms, del_ms } in &self.growth {
+            let mut cells = vec![title.clone()];
+            for of in [|both: &Pair<f64>| both.ours, |both: &Pair<f64>| both.reference] {
+                let times = [&add_ms.median, &add_ms.p95, &del_ms.median, &del_ms.p95];
+                let text = |time: f64| if time == 0.0 { String::new() } else { format!("{time:.2}") };
+                cells.extend(times.map(|both| text(of(both))));
+            }
+            table.add_row(cells);
+        }
+        table
+    }
+
     fn numbers(&self) -> Table {
-        let mut table = table(&["", "ours", "reference", "less than"]);
+        let mut table = table(&["", "ours", "reference", "at most"]);
         for bar in &self.bars {
-            let reference = if bar.reference == 0 { String::new() } else { bar.reference.to_string() };
-            table.add_row([bar.title.clone(), bar.ours.to_string(), reference, bar.below.to_string()]);
+            let reference = if bar.reference == 0.0 { String::new() } else { number(bar.reference) };
+            table.add_row([bar.title.clone(), number(bar.ours), reference, number(bar.at_most)]);
         }
         table
     }

@@ -139,7 +139,8 @@ impl Case {
 /// One interface of one pod on one network: what ADD, CHECK and DEL are about.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    case: Case,
+    /// The test that it is of.
+    pub case: Case,
     /// The node that the plugin runs on.
     pub node: Space,
     /// The pod.

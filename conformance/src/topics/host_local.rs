@@ -17,7 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_set_of_two_ranges_is_used_to_its_end, "the second range when the first is full"),
     test!(the_ends_of_a_subnet_are_not_given, "network, broadcast and gateway, down to a /30"),
     test!(p05_subnets_too_small_are_refused, "/31, /32 and /127, code 7"),
-    test!(exhaustion_has_a_code_of_its_own, "code 100, and an address again after a DEL"),
+    test!(exhaustion_has_a_code_of_its_own, "code 100; range, size and who has most; an address again after a DEL"),
     test!(requested_addresses_are_given, "runtimeConfig.ips for both families"),
     test!(a_requested_address_that_cannot_be_is_refused, "outside of every range, the gateway, taken"),
     test!(ranges_of_the_runtime_are_used, "runtimeConfig.ipRanges"),
@@ -34,13 +34,13 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// A configuration of host-local alone, on its network `net`.
-fn conf(case: &Case, ipam: Value) -> Value {
+pub(super) fn conf(case: &Case, ipam: Value) -> Value {
     let base = json!({ "type": "host-local", "dataDir": case.leases() });
     json!({ "cniVersion": "1.0.0", "name": "net", "type": "host-local", "ipam": merged(&base, ipam) })
 }
 
 /// The attachment of container `id`; host-local needs no pod to be there, only a name for it.
-fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
+pub(super) fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     let mut attachment = case.attachment(&node, &pod, conf);
     id.clone_into(&mut attachment.container);
@@ -48,12 +48,12 @@ fn attachment(case: &Case, id: &str, conf: &Value) -> Result<Attachment> {
 }
 
 /// The addresses of a result.
-fn addresses(result: &Value) -> Vec<String> {
+pub(super) fn addresses(result: &Value) -> Vec<String> {
     let ips = result["ips"].as_array().into_iter().flatten();
     ips.filter_map(|ip| ip["address"].as_str().map(ToOwned::to_owned)).collect()
 }
 
-fn subnet(case: &Case, subnet: &str) -> Value {
+pub(super) fn subnet(case: &Case, subnet: &str) -> Value {
     conf(case, json!({ "ranges": [[{ "subnet": subnet }]] }))
 }
 
@@ -143,12 +143,15 @@ fn p05_subnets_too_small_are_refused(case: &Case) -> Result<()> {
 
 fn exhaustion_has_a_code_of_its_own(case: &Case) -> Result<()> {
     let conf = subnet(case, "10.7.0.0/29");
-    for n in 0..5 {
-        attachment(case, &format!("c{n}"), &conf)?.add()?;
+    for ifname in ["eth0", "eth1", "eth2"] {
+        attachment(case, "hog", &conf)?.ifname(ifname).add()?;
+    }
+    for id in ["c3", "c4"] {
+        attachment(case, id, &conf)?.add()?;
     }
     let sixth = attachment(case, "c5", &conf)?;
     let failure = case.unchanged(&[], || sixth.call("ADD").fail(100))?;
-    failure.says(&["ipam.ranges[0]", "10.7.0.6"])?;
+    failure.says(&["ipam.ranges[0]", "10.7.0.1-10.7.0.6", "all 5 addresses", "(3) to container \"hog\""])?;
     attachment(case, "c3", &conf)?.del()?;
     ensure!(addresses(&sixth.add()?) == ["10.7.0.5/29"], "not the one that was released");
     Ok(())
@@ -244,7 +247,7 @@ fn a_locked_directory_is_waited_for(case: &Case) -> Result<()> {
 }
 
 /// Waits until a process waits for the lock on `file`: the kernel lists it in `/proc/locks` with an arrow.
-fn await_lock_waiter(file: &fs::File) -> Result<()> {
+pub(super) fn await_lock_waiter(file: &fs::File) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let inode = file.metadata().with_context(|| format!("fd {}", file.as_raw_fd()))?.ino();
     let suffix = format!(":{inode} ");
@@ -344,5 +347,5 @@ fn p25_status_knows_exhaustion(case: &Case) -> Result<()> {
     let status = attachment(case, "x", &conf)?.call("STATUS");
     status.succeed()?;
     attachment(case, "c1", &conf)?.add()?;
-    status.fail(50)?.says(&["10.7.0"]).map(drop)
+    status.fail(50)?.says(&["ipam.ranges[0]", "10.7.0.1-10.7.0.2", "all 1 addresses", "c1"]).map(drop)
 }

@@ -8,6 +8,7 @@ mod host_local;
 mod input;
 mod ipvlan;
 mod labcheck;
+mod leases;
 mod loopback;
 mod macvlan;
 mod output;
@@ -30,6 +31,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "macvlan", tests: macvlan::TESTS },
     Topic { name: "vxlan", tests: vxlan::TESTS },
     Topic { name: "host-local", tests: &[host_local::TESTS] },
+    Topic { name: "leases", tests: leases::TESTS },
     Topic { name: "static", tests: &[static_::TESTS] },
     Topic { name: "dhcp", tests: dhcp::TESTS },
     Topic { name: "loopback", tests: &[loopback::TESTS] },

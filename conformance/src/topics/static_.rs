@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::packets::reaches;
 use crate::runner::{Attachment, Case, Test, merged};
 use crate::test;
 
@@ -12,6 +13,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(static_cni_args_bring_a_gateway, "IP and GATEWAY, several of each"),
     test!(static_without_any_address_gives_none, "a bridge that wanted one has its own error"),
     test!(p23_static_check_compares, "with what ADD returned"),
+    test!(static_gateway_outside_of_its_network_is_refused, "code 7, by ADD, CHECK and STATUS").ours(),
+    test!(p28_static_gateway_that_is_onlink_is_reached, "by an address alone in its network").ours(),
 ];
 
 fn attachment(case: &Case, ipam: Value, extra: Value) -> Result<Attachment> {
@@ -81,4 +84,42 @@ fn p23_static_check_compares(case: &Case) -> Result<()> {
     result["ips"][0]["address"] = "10.7.0.6/24".into();
     attachment.check_call(&result).fail(102)?.says(&["10.7.0.5"])?;
     attachment.del()
+}
+
+fn static_gateway_outside_of_its_network_is_refused(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    for address in [
+        json!({ "address": "10.7.0.5/24", "gateway": "10.9.0.1" }),
+        json!({ "address": "10.7.0.5/32", "gateway": "10.7.0.1" }),
+        json!({ "address": "fd07::5/64", "gateway": "fd09::1" }),
+    ] {
+        let ipam = json!({ "type": "static", "addresses": [address] });
+        let conf = case.bridge_with(json!({ "cniVersion": "1.1.0", "isGateway": false, "ipam": null }));
+        let attachment = case.attachment(&node, &pod, &merged(&conf, json!({ "ipam": ipam })));
+        let failure = case.unchanged(&[&node, &pod], || attachment.call("ADD").fail(7))?;
+        let gateway = address["gateway"].as_str().unwrap_or_default();
+        failure.says(&["ipam.addresses[0].gateway", gateway, "onlink"])?;
+        attachment.call("STATUS").fail(50)?.says(&[gateway])?;
+        attachment.del()?;
+    }
+    Ok(())
+}
+
+fn p28_static_gateway_that_is_onlink_is_reached(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    node.add_bridge("cni0")?;
+    node.up("cni0")?;
+    // The gateway, and the way back.
+    node.address("cni0", "10.9.0.1/24")?;
+    node.address("cni0", "10.7.0.254/24")?;
+    let ipam = json!({
+        "type": "static",
+        "addresses": [{ "address": "10.7.0.5/32", "gateway": "10.9.0.1", "onlink": true }],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let conf = case.bridge_with(json!({ "isGateway": false, "ipam": null }));
+    let attachment = case.attachment(&node, &pod, &merged(&conf, json!({ "ipam": ipam })));
+    let result = attachment.add()?;
+    attachment.check(&result)?;
+    reaches(&pod, "10.9.0.1".parse()?).map(drop)
 }

@@ -108,6 +108,10 @@ async fn find_links(cx: &Context<Config>) -> Result<Vec<Link>> {
 async fn missing(cx: &Context<Config>, name: &str) -> Result<Error> {
     let in_pod = cx.conf.plugin.links_in_container;
     if !in_pod && let Some(borrower) = cx.borrower_of(name).await? {
+        if borrower == cx.label.borrower() {
+            return Ok(Error::new(code::EXISTS, format!("link {name:?}: this attachment has it already"))
+                .with_details("it was added before, and not deleted: call DEL first"));
+        }
         return Ok(Error::new(code::DIFFERENT, format!("link {name:?}: lent to attachment {borrower:?}"))
             .with_details("a link of the node is in one pod only; it comes back when that pod is deleted"));
     }

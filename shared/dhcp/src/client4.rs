@@ -10,7 +10,7 @@ use podwire_net::{IpVlan, Link, Net, PacketSocket, udp_socket};
 use tokio::net::UdpSocket;
 
 use crate::{
-    Error, Event, Lease4, Loss, Moment, Options4, Place, Result,
+    Error, Event, Lease4, Moment, Options4, Place, Result,
     clock::unix_now,
     exchange::{Wire, exchange},
     keep::{Prolonged, Times, Whom, keep, persist},
@@ -36,11 +36,6 @@ impl Client4 {
         Self { place, options }
     }
 
-    /// The link.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Gets a lease. A link that is down is set up first, and waited for.
     ///
     /// # Errors
@@ -58,7 +53,7 @@ impl Client4 {
         let timeouts = self.options.timeouts;
         let attempt = async || {
             let (net, link) = self.place.ready().await?;
-            self.acquire_on(&net, &link, previous.and_then(own), timeouts.longest * 4).await
+            self.acquire_on(&net, &link, previous.and_then(own), timeouts.patience()).await
         };
         persist(timeouts, attempt).await
     }
@@ -71,25 +66,6 @@ impl Client4 {
     pub async fn next(&self, lease: &Lease4) -> Result<Event<Lease4>> {
         let times = Times { renew: lease.renew, rebind: lease.rebind, expires: lease.expires };
         keep(lease.address, times, async |whom, end| self.prolong(lease, whom, end).await).await
-    }
-
-    /// Asks whether the lease is still good on this network, without waiting for its time to renew.
-    ///
-    /// # Errors
-    /// [`Error::Silent`] where nobody answers within `timeouts.request`: it may be used while it lasts (RFC 2131, section
-    /// 4.4.2). [`Error::Gone`]; [`Error::Unsuitable`].
-    pub async fn confirm(&self, lease: &Lease4) -> Result<Event<Lease4>> {
-        let Some(own) = own(lease) else { return Ok(Event::Lost(Loss::Expired)) };
-        let (net, link) = self.place.ready().await?;
-        let wait = self.options.timeouts.request;
-        let now = Moment::now();
-        let mut machine = self.machine(&link, Goal::Confirm(own), now, now + wait);
-        let wire = Wire4::open(&net, &link, machine.xid(), None)?;
-        match exchange(&mut machine, &wire).await? {
-            Outcome::Bound(lease) => Ok(Event::Renewed(stamped(*lease))),
-            Outcome::Refused(words) => Ok(Event::Lost(Loss::Refused(words))),
-            Outcome::Silent(heard) => Err(self.silent(wait, heard)),
-        }
     }
 
     /// Gives the lease back. The server does not answer: this is one message.
@@ -110,10 +86,13 @@ impl Client4 {
         let message = question.encode(&self.identity(&link));
         // A neighbour gets it in a broadcast frame: there may be no time left to ask for its MAC address, since a pod
         // that gives back its lease is about to go. The kernel knows the way to all others.
-        let neighbour = lease.address.contains(lease.server.into());
-        let server = (!neighbour).then_some(lease.server);
-        let mut wire = Wire4::open(&net, &link, question.xid, Some((own, server)))?;
-        wire.to = SocketAddrV4::new(lease.server, SERVER_PORT);
+        let is_neighbour = lease.address.contains(lease.server.into());
+        let routed = (!is_neighbour).then_some((own, Some(lease.server)));
+        let wire = Wire4 {
+            from: SocketAddrV4::new(own, CLIENT_PORT),
+            to: SocketAddrV4::new(lease.server, SERVER_PORT),
+            ..Wire4::open(&net, &link, question.xid, routed)?
+        };
         wire.send(&message).await
     }
 

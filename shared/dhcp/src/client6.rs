@@ -11,7 +11,7 @@ use podwire_net::{Errno, Link, Net, udp_socket, write_sysctl};
 use tokio::net::UdpSocket;
 
 use crate::{
-    Error, Event, Lease6, Loss, Moment, Options6, Place, Result, Router,
+    Error, Event, Lease6, Moment, Options6, Place, Result, Router,
     clock::unix_now,
     exchange::{Wire, exchange},
     keep::{Prolonged, Times, Whom, keep, persist},
@@ -40,11 +40,6 @@ impl Client6 {
         Self { place, options }
     }
 
-    /// The link.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Gets a lease, and asks the routers meanwhile: where there are none, that takes three seconds. A link that is down
     /// is set up first, with IPv6, and waited for.
     ///
@@ -61,7 +56,7 @@ impl Client6 {
     pub async fn acquire_at_last(&self, previous: Option<&Lease6>) -> Result<Lease6> {
         let timeouts = self.options.timeouts;
         let wish = previous.map(addresses).unwrap_or_default();
-        persist(timeouts, async || self.acquire_within(wish.clone(), timeouts.longest * 4).await).await
+        persist(timeouts, async || self.acquire_within(wish.clone(), timeouts.patience()).await).await
     }
 
     /// Sleeps until something happens to the lease, and tells: it asks the server to prolong it, then every server, and
@@ -74,27 +69,11 @@ impl Client6 {
         keep(Shown(lease), times, async |whom, end| self.prolong(lease, whom, end).await).await
     }
 
-    /// Asks whether the lease's addresses are good on this network, without waiting for their time to renew. Servers say
-    /// nothing of lifetimes: the lease that comes back has the same.
-    ///
-    /// # Errors
-    /// [`Error::Silent`] where nobody answers within `timeouts.request`: it may be used while it lasts (RFC 8415, section
-    /// 18.2.3). [`Error::Gone`]; [`Error::Unsuitable`].
-    pub async fn confirm(&self, lease: &Lease6) -> Result<Event<Lease6>> {
-        let (net, link) = self.ready().await?;
-        let own = self.link_local(&net, &link).await?;
-        let wait = self.options.timeouts.request;
-        match self.ask(&net, &link, own, Goal::Confirm(addresses(lease)), Moment::now() + wait).await? {
-            Outcome::Bound(_) | Outcome::Done => Ok(Event::Renewed(lease.clone())),
-            Outcome::Refused(words) => Ok(Event::Lost(Loss::Refused(words))),
-            Outcome::Silent(heard) => Err(self.silent(wait, heard)),
-        }
-    }
-
     /// Gives the lease back, and waits up to a second for the server to say that it knows.
     ///
     /// # Errors
-    /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by itself then.
+    /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by
+    /// itself then.
     pub async fn release(&self, lease: &Lease6) -> Result<()> {
         let (net, link) = self.place.link().await?;
         let own = tokio::time::timeout(FAREWELL, self.link_local(&net, &link)).await.map_err(|_| {
@@ -111,7 +90,7 @@ impl Client6 {
         let (outcome, router) = join(asked, Router::ask(net.ns(), &link)).await;
         match outcome? {
             Outcome::Bound(lease) => Ok(self.completed(*lease, router, None)),
-            Outcome::Done => Err(self.silent(wait, Vec::new())),
+            Outcome::Released => Err(self.silent(wait, Vec::new())),
             Outcome::Refused(words) => Err(self.silent(wait, vec![words])),
             Outcome::Silent(heard) => Err(self.silent(wait, heard)),
         }
@@ -128,7 +107,7 @@ impl Client6 {
         Ok(match outcome? {
             Outcome::Bound(renewed) => Prolonged::Bound(self.completed(*renewed, router, lease.router.clone())),
             Outcome::Refused(words) => Prolonged::Refused(words),
-            Outcome::Done => Prolonged::Silent(Vec::new()),
+            Outcome::Released => Prolonged::Silent(Vec::new()),
             Outcome::Silent(heard) => Prolonged::Silent(heard),
         })
     }

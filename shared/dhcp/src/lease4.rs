@@ -56,18 +56,6 @@ pub struct Lease4 {
 }
 
 impl Lease4 {
-    /// Whether what the link needs is the same in both: address, routes, MTU.
-    pub fn configures_as(&self, other: &Self) -> bool {
-        (self.address, &self.routes, self.mtu) == (other.address, &other.routes, other.mtu)
-    }
-
-    /// For how long it was granted.
-    pub fn duration(&self) -> Duration {
-        self.expires - self.obtained
-    }
-}
-
-impl Lease4 {
     /// The lease that an answer offers or grants, for a request that was sent at `obtained`.
     ///
     /// # Errors

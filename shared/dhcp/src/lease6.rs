@@ -73,17 +73,6 @@ pub struct Lease6 {
 }
 
 impl Lease6 {
-    /// Whether what the link needs is the same in both: addresses, routes, MTU.
-    pub fn configures_as(&self, other: &Self) -> bool {
-        let addresses = |lease: &Self| lease.addresses.iter().map(|address| address.cidr).collect::<Vec<_>>();
-        (addresses(self), &self.routes, self.mtu) == (addresses(other), &other.routes, other.mtu)
-    }
-
-    /// For how long it was granted.
-    pub fn duration(&self) -> Duration {
-        self.expires - self.obtained
-    }
-
     /// The gateway, for a list of addresses of both families.
     pub fn gateway(&self) -> Option<IpAddr> {
         self.gateway.map(IpAddr::V6)

@@ -1,11 +1,10 @@
 //! A DHCP client: a link in a network namespace gets a lease and keeps it.
 //!
 //! It knows nothing of CNI. [`Client4`] speaks DHCPv4 (RFC 2131), [`Client6`] DHCPv6 (RFC 8415) and listens to routers
-//! (RFC 4861). Both have the same four questions:
+//! (RFC 4861). Both have the same three questions:
 //!
 //! * `acquire`: get a lease;
 //! * `next`: sleep until something happens to it, and tell what ([`Event`]);
-//! * `confirm`: ask whether it is still good, on a link that was away;
 //! * `release`: give it back.
 //!
 //! ```no_run
@@ -26,9 +25,10 @@
 //! # }
 //! ```
 //!
-//! Whoever drops a future ends what it did; none can move to another thread (`spawn_local`). Nothing is kept between two calls but what the lease itself says, so a lease
-//! that was read from disk by another process is kept on as if nothing had been. A client has sockets, and a handle of
-//! the namespace, only while a question is open: a thousand leases that sleep are a thousand timers.
+//! Whoever drops a future ends what it did; none can move to another thread (`spawn_local`). Nothing is kept between two
+//! calls but what the lease itself says, so a lease that was read from disk by another process is kept on as if nothing had
+//! been. A client has sockets, and a handle of the namespace, only while a question is open: a thousand leases that sleep
+//! are a thousand timers.
 //!
 //! Inside: a state machine without I/O or clock for each version (`machine4`, `machine6`), one function that drives it
 //! (`exchange`), and sockets of [`podwire_net`]. DHCP's own packets are dhcproto's. The crate mozim, a client of its own,

@@ -17,8 +17,6 @@ use crate::{
 pub(crate) enum Goal {
     /// A lease, of this address where it can be had (INIT, SELECTING, REQUESTING).
     Acquire(Option<Ipv4Addr>),
-    /// Whether this address is still ours (INIT-REBOOT, REBOOTING).
-    Confirm(Ipv4Addr),
     /// More time for this address, which the link has: from its server (RENEWING), or from any (REBINDING).
     Prolong(Ipv4Addr),
 }
@@ -103,7 +101,6 @@ impl Machine4 {
                 Question { wanted: Some(*address), server: Some(*server), ..question }
             }
             (_, Goal::Acquire(wanted)) => Question { kind: MessageType::Discover, wanted, ..question },
-            (_, Goal::Confirm(address)) => Question { wanted: Some(address), ..question },
             (_, Goal::Prolong(address)) => Question { own: Some(address), ..question },
         }
     }
@@ -157,9 +154,7 @@ impl Machine4 {
         match &self.state {
             State::Requesting { server, .. } if answer.server() == Some(*server) => {
                 self.heard.note(format!("server {server}: it refused what it had offered ({words:?})"));
-                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
-                let timeouts = self.identity.options.timeouts;
-                let pause = (timeouts.first * self.refused).min(timeouts.longest);
+                let pause = self.identity.options.timeouts.pause(self.refused);
                 self.refused += 1;
                 self.ask(now + pause);
             }

@@ -21,8 +21,6 @@ use crate::{
 pub(crate) enum Goal {
     /// A lease, of these addresses where they can be had.
     Acquire(Vec<Ipv6Addr>),
-    /// Whether these addresses are good on this network.
-    Confirm(Vec<Ipv6Addr>),
     /// More time for these addresses: from the server with this DUID (Renew), or from any (Rebind).
     Prolong(Vec<Ipv6Addr>, Option<Vec<u8>>),
     /// That the server takes these addresses back.
@@ -34,8 +32,8 @@ pub(crate) enum Goal {
 pub(crate) enum Outcome {
     /// A server granted it.
     Bound(Box<Lease6>),
-    /// It is as it should be: the addresses are good, or given back.
-    Done,
+    /// The server knows that the addresses are given back.
+    Released,
     /// A server refused the addresses, with these words.
     Refused(String),
     /// Nothing usable came in time; what came.
@@ -109,7 +107,6 @@ impl Machine6 {
         match (&self.state, &self.goal) {
             (State::Requesting { addresses, server, .. }, _) => question(MessageType::Request, addresses, Some(server)),
             (_, Goal::Acquire(wish)) => question(MessageType::Solicit, wish, None),
-            (_, Goal::Confirm(addresses)) => question(MessageType::Confirm, addresses, None),
             (_, Goal::Prolong(addresses, Some(server))) => question(MessageType::Renew, addresses, Some(server)),
             (_, Goal::Prolong(addresses, None)) => question(MessageType::Rebind, addresses, None),
             (_, Goal::Release(addresses, server)) => question(MessageType::Release, addresses, Some(server)),
@@ -143,22 +140,15 @@ impl Machine6 {
 
     fn take_reply(&mut self, answer: &Answer, now: Moment) {
         let Some(asked) = self.asked else { return };
-        match &self.goal {
-            // Whatever it says: the server knows.
-            Goal::Release(..) => return self.end(Outcome::Done),
-            Goal::Confirm(_) => {
-                let outcome = answer.status().map_or_else(Outcome::Refused, |()| Outcome::Done);
-                return self.end(outcome);
-            }
-            Goal::Acquire(_) | Goal::Prolong(..) => {}
+        // Whatever it says: the server knows.
+        if let Goal::Release(..) = self.goal {
+            return self.end(Outcome::Released);
         }
         match (Lease6::read(answer, &self.said, asked), &self.state) {
             (Ok(lease), _) => self.end(Outcome::Bound(Box::new(lease))),
             (Err(Flaw::Refused(why) | Flaw::Unusable(why)), State::Requesting { .. }) => {
                 self.heard.note(format!("a server refused what it had offered: {why}"));
-                // At once the first time, when somebody else may have been quicker; then in less and less hurry.
-                let timeouts = self.said.timeouts;
-                let pause = (timeouts.first * self.refused).min(timeouts.longest);
+                let pause = self.said.timeouts.pause(self.refused);
                 self.refused += 1;
                 self.go(State::Asking, now, now + pause);
             }

@@ -62,7 +62,9 @@ impl Question {
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(self.kind));
         let said = &identity.options;
-        options.insert(DhcpOption::ClientIdentifier(said.client_id.clone()));
+        if !said.client_id.is_empty() {
+            options.insert(DhcpOption::ClientIdentifier(said.client_id.clone()));
+        }
         self.wanted.map(|ip| options.insert(DhcpOption::RequestedIpAddress(ip)));
         self.server.map(|ip| options.insert(DhcpOption::ServerIdentifier(ip)));
         // To give an address back, or to refuse it, nothing else may be said (RFC 2131, table 5).

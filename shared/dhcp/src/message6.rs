@@ -53,7 +53,7 @@ impl Question {
         if self.kind == MessageType::Solicit && said.rapid_commit {
             options.insert(DhcpOption::RapidCommit);
         }
-        if !matches!(self.kind, MessageType::Release | MessageType::Confirm) {
+        if self.kind != MessageType::Release {
             let opts = said.request.iter().map(|code| OptionCode::from(*code)).collect();
             options.insert(DhcpOption::ORO(ORO { opts }));
         }

@@ -20,6 +20,20 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
+impl Timeouts {
+    /// How long one question goes on of a client that does not give up. After that it looks anew whether its link is as it
+    /// should be, and says in the log what it heard.
+    pub(crate) fn patience(&self) -> Duration {
+        self.longest.saturating_mul(4)
+    }
+
+    /// For how long to leave alone a server that has refused its own offer so many times before: not at all the first time,
+    /// when somebody else may have been quicker; then longer and longer.
+    pub(crate) fn pause(&self, refused: u32) -> Duration {
+        self.first.saturating_mul(refused).min(self.longest)
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

@@ -31,7 +31,8 @@ impl Dice {
 
     /// `middle`, give or take up to `most`.
     pub(crate) fn around(&mut self, middle: Duration, most: Duration) -> Duration {
-        (middle + most.mul_f64(2.0 * f64::from(self.number()) / f64::from(u32::MAX))).saturating_sub(most)
+        let chance = f64::from(self.number()) / f64::from(u32::MAX);
+        (middle + most.mul_f64(2.0 * chance)).saturating_sub(most)
     }
 }
 
@@ -44,8 +45,10 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        // Whatever was configured, a server is not asked all the time.
-        Self { next: first.max(Duration::from_millis(100)), longest: longest.max(Duration::from_secs(1)) }
+        // Whatever was configured, a server is neither asked all the time nor never again.
+        let most = Duration::from_hours(24);
+        let (first, longest) = (first.max(Duration::from_millis(100)), longest.max(Duration::from_secs(1)));
+        Self { next: first.min(most), longest: longest.min(most) }
     }
 
     /// Twice the one before, give or take a second, or half of it where that is less (RFC 2131, section 4.1).

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 /// Lease files are a few dozen bytes; what is longer than this is none.
-const CONTENT_MAX: usize = 4096;
+pub(crate) const CONTENT_MAX: usize = 4096;
 
 /// An open folder, and its path for messages.
 #[derive(Debug)]
@@ -153,6 +153,22 @@ impl Folder {
         rustix::fs::futimens(&self.fd, &Timestamps { last_access, last_modification })
     }
 
+    /// When what is called `name` last changed, be it a file or a link: seconds and nanoseconds.
+    pub(crate) fn changed_at_of(&self, name: &str) -> Result<(i64, i64), Errno> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or_default()))
+    }
+
+    /// Whether it is on a file system that no other machine can have mounted. One that is not known here may be shared.
+    pub(crate) fn is_local(&self) -> bool {
+        /// `linux/magic.h` and the file systems' own headers: ext2 to 4, XFS, Btrfs, F2FS, ZFS, bcachefs, tmpfs, overlay.
+        const LOCAL: [u32; 8] =
+            [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x0102_1994, 0x794c_7630];
+        // Magic numbers have 32 bits, whatever the field has.
+        let kind = rustix::fs::fstatfs(&self.fd).map(|stat| u32::try_from(stat.f_type & 0xffff_ffff));
+        matches!(kind, Ok(Ok(kind)) if LOCAL.contains(&kind))
+    }
+
     /// What to say when `operation` on `name` in this folder failed.
     pub(crate) fn failed(&self, operation: &str, name: &str, errno: Errno) -> Error {
         failed(operation, &self.path.join(name), errno)
@@ -203,9 +219,14 @@ pub(crate) fn write_all(file: BorrowedFd<'_>, mut content: &[u8]) -> Result<(), 
     Ok(())
 }
 
-/// Waits for the lock on `file`; it is given up when the descriptor is closed, also by a kill.
-pub(crate) fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::LockExclusive))
+/// Takes the lock on `file`, if nobody has it: whether it was taken. It is given up when the descriptor is closed, also
+/// by a kill.
+pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// A failed operation on a file: code 5.

@@ -1,10 +1,6 @@
 //! The hint beside the leases, as seen from outside: whatever happens to it, no lease is lost or given twice.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt, symlink},
-    path::Path,
-};
+use std::{fs, os::unix::fs::symlink};
 
 use podwire_spec::code;
 
@@ -31,9 +27,9 @@ fn the_hint_is_written_anew_when_it_is_lost_or_wrong() {
     let ways: [fn(&Node); 7] = [
         |node| fs::remove_dir_all(node.0.path().join("data/.podwire")).unwrap(),
         |node| fs::remove_file(node.index().join("a:eth0")).unwrap(),
-        |node| retarget(&node.index().join("a:eth0"), "/etc/passwd"),
-        |node| retarget(&node.index().join("a:eth0"), "10.1.0.200"),
-        |node| retarget(&node.index().join("b:eth0"), "10.1.0.2"),
+        |node| retarget(node, "a:eth0", "/etc/passwd"),
+        |node| retarget(node, "a:eth0", "10.1.0.200"),
+        |node| retarget(node, "b:eth0", "10.1.0.2"),
         |node| {
             fs::remove_file(node.index().join("a:eth0")).unwrap();
             fs::write(node.index().join("a:eth0"), "10.1.0.2").unwrap();
@@ -60,12 +56,12 @@ fn the_hint_is_written_anew_when_it_is_lost_or_wrong() {
 }
 
 /// A wrong link in a hint that otherwise seems in step.
-fn retarget(link: &Path, text: &str) {
-    let folder = fs::File::open(link.parent().unwrap()).unwrap();
-    let meta = folder.metadata().unwrap();
-    fs::remove_file(link).unwrap();
-    symlink(text, link).unwrap();
-    folder.set_times(filetime(meta.mtime(), meta.mtime_nsec())).unwrap();
+fn retarget(node: &Node, key: &str, text: &str) {
+    let link = node.index().join(key);
+    node.in_step(|| {
+        fs::remove_file(&link).unwrap();
+        symlink(text, &link).unwrap();
+    });
 }
 
 fn filetime(seconds: i64, nanoseconds: i64) -> fs::FileTimes {
@@ -101,4 +97,30 @@ fn long_ids_and_many_addresses_are_found_again() {
     }
     node.del("many").unwrap();
     assert!(node.addresses().is_empty());
+}
+
+#[test]
+fn in_a_long_run_what_was_given_back_is_found_without_listing_the_folder() {
+    let node = Node::new();
+    for n in 2..250 {
+        node.write(&format!("10.1.0.{n}"), &format!("x{n}\r\neth0"));
+    }
+    node.write("last_reserved_ip.0", "10.1.0.249");
+    node.add("a", V4).unwrap();
+    // Listing would find 10.1.0.251 first; in the order in which they were given back, it is 10.1.0.200.
+    node.write("last_reserved_ip.0", "10.1.0.10");
+    node.del("x200").unwrap();
+    node.del("x100").unwrap();
+    node.write("last_reserved_ip.0", "10.1.0.10");
+    assert_eq!(node.add("b", V4).unwrap(), ["10.1.0.200/24"]);
+    node.write("last_reserved_ip.0", "10.1.0.10");
+    assert_eq!(node.add("c", V4).unwrap(), ["10.1.0.100/24"], "one that is taken by now is passed over");
+    fs::write(node.index().join("+freed"), "10.9.0.1\n10.1.0.1\n10.1.0.255\nfd00::9\n10.1.0.7\n").unwrap();
+    node.write("last_reserved_ip.0", "10.1.0.10");
+    assert_eq!(
+        node.add("d", V4).unwrap(),
+        ["10.1.0.251/24"],
+        "of no range, kept back, taken: then the folder is listed"
+    );
+    assert!(node.is_in_step());
 }

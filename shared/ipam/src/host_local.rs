@@ -1,16 +1,21 @@
 //! `host-local`: addresses from ranges, each leased in a file on the node.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    path::{Component, Path, PathBuf},
+};
 
-use podwire_spec::{AddResult, Attachment, Error, Ip, IpRange, NetConf, Result, Route, Version, code};
+use podwire_spec::{AddResult, Error, Ip, IpRange, NetConf, Result, Route, Version, code};
 use serde::Deserialize;
 
 use crate::{
     Ipam, Request, allocate, folder,
     lease::Owner,
+    probe,
     range::{self, RangeSet},
     requested, resolv,
-    store::Store,
+    store::{Pick, Store},
     valid_attachments,
 };
 
@@ -41,6 +46,10 @@ pub struct HostLocalConfig {
     pub data_dir: Option<PathBuf>,
     /// A resolv.conf(5) of the node to hand on as `dns` in the result. Default: none.
     pub resolv_conf: Option<PathBuf>,
+    /// Ask the pod's network whether somebody else has an address before it is given (podwire's own). Default: no.
+    pub probe: bool,
+    /// How long to wait for an answer to that, in milliseconds. Default: 300.
+    pub probe_wait: Option<u64>,
 }
 
 const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -57,19 +66,19 @@ impl Ipam for HostLocal {
         let resolv_conf = ipam.resolv_conf.as_deref().filter(|path| !path.as_os_str().is_empty());
         let dns = resolv_conf.map(resolv::read).transpose()?.unwrap_or_default();
 
-        let owner = Owner::of(rq.env);
-        let store = Store::make(data_dir, &conf.name)?;
-        let (holder, held) = store.find(&owner)?;
-        if let Some(ip) = held.iter().find(|&&ip| sets.iter().any(|set| set.range_of(ip).is_some())) {
-            return Err(Error::new(code::EXISTS, format!("{holder}: has address {ip} already"))
-                .with_details("an attachment is added once; DEL gives its addresses back")
-                .into());
-        }
-        let before = if holder == owner { held } else { Vec::new() };
-        let picks = allocate::pick(&store, &sets, &asked)?;
-        store.reserve(&owner, &before, &picks)?;
+        let wait = probe::wait(ipam)?;
 
-        let ip = |pick: &crate::store::Pick| {
+        let owner = Owner::of(rq.env);
+        let store = Store::make(data_dir, &conf.name, rq.runner)?;
+        let before = held_beside(&store, &owner, &sets)?;
+        let mut picks = allocate::pick(&store, &sets, &asked)?;
+        store.reserve(&owner, &before, &picks)?;
+        if let Some(wait) = wait {
+            drop(store); // Others need not wait for the network as well.
+            picks = probe::Probing { rq, data_dir, owner: &owner, sets: &sets, asked: &asked, wait }.proven(picks)?;
+        }
+
+        let ip = |pick: &Pick| {
             let range = sets[pick.set].range_of(pick.ip)?;
             Some(Ip { interface: None, address: range.cidr(pick.ip), gateway: Some(range.gateway) })
         };
@@ -79,7 +88,7 @@ impl Ipam for HostLocal {
 
     // The ranges are not looked at: what a configuration of an earlier day gave must go even if today's is wrong.
     fn del(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
-        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name)? {
+        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name, rq.runner)? {
             store.release(&Owner::of(rq.env))?;
         }
         Ok(())
@@ -89,7 +98,7 @@ impl Ipam for HostLocal {
         let conf = rq.conf;
         let sets = range_sets(conf)?;
         let owner = Owner::of(rq.env);
-        let held = match Store::open(data_dir(&conf.plugin)?, &conf.name)? {
+        let held = match Store::open(data_dir(&conf.plugin)?, &conf.name, rq.runner)? {
             Some(store) => store.find(&owner)?.1,
             None => Vec::new(),
         };
@@ -109,12 +118,14 @@ impl Ipam for HostLocal {
 
     fn gc(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
         let valid = valid_attachments(rq.conf)?;
-        let is_valid = |owner: &Owner, attachment: &Attachment| {
-            owner.container_id == attachment.container_id
-                && owner.ifname.as_ref().is_none_or(|ifname| *ifname == attachment.ifname)
+        let attachments: HashSet<_> = valid.iter().map(|one| (&*one.container_id, &*one.ifname)).collect();
+        let containers: HashSet<_> = valid.iter().map(|one| &*one.container_id).collect();
+        let is_valid = |owner: &Owner| match &owner.ifname {
+            Some(ifname) => attachments.contains(&(&*owner.container_id, &**ifname)),
+            None => containers.contains(&*owner.container_id),
         };
-        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name)? {
-            store.collect(|owner| valid.iter().any(|attachment| is_valid(owner, attachment)))?;
+        if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name, rq.runner)? {
+            store.collect(is_valid)?;
         }
         Ok(())
     }
@@ -122,14 +133,33 @@ impl Ipam for HostLocal {
     fn status(rq: &Request<'_, HostLocalConfig>) -> anyhow::Result<()> {
         let unavailable = |error: Error| Error { code: code::NOT_AVAILABLE, ..error };
         let sets = range_sets(rq.conf).map_err(unavailable)?;
+        probe::wait(&rq.conf.plugin).map_err(unavailable)?;
         let data_dir = data_dir(&rq.conf.plugin).map_err(unavailable)?;
         folder::check_writable(data_dir).map_err(unavailable)?;
-        let Some(store) = Store::open(data_dir, &rq.conf.name).map_err(unavailable)? else {
+        let Some(store) = Store::open(data_dir, &rq.conf.name, rq.runner).map_err(unavailable)? else {
             return Ok(()); // No lease yet, so every address is free.
         };
-        allocate::pick(&store, &sets, &vec![None; sets.len()]).map_err(unavailable)?;
+        allocate::check(&store, &sets).map_err(unavailable)?;
         Ok(())
     }
+}
+
+/// What the attachment has already, of other ranges than these.
+///
+/// # Errors
+/// Code 105 if it has an address of these.
+fn held_beside(store: &Store, owner: &Owner, sets: &[RangeSet]) -> Result<Vec<IpAddr>> {
+    let (holder, held) = store.find(owner)?;
+    let Some(ip) = held.iter().find(|&&ip| sets.iter().any(|set| set.range_of(ip).is_some())) else {
+        return Ok(if holder == *owner { held } else { Vec::new() });
+    };
+    if store.is_stale(&holder, &held) {
+        // Some runtimes start a container again under its old id after a boot, and did not get to its DEL before.
+        store.release(&holder)?;
+        return Ok(Vec::new());
+    }
+    Err(Error::new(code::EXISTS, format!("{holder}: has address {ip} already"))
+        .with_details("an attachment is added once; DEL gives its addresses back"))
 }
 
 /// The folder of the leases, which must not depend on where the plugin was started.
@@ -194,8 +224,12 @@ impl HostLocalConfig {
 
 #[cfg(test)]
 #[path = "host_local_tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
 #[path = "hint_tests.rs"]
 mod hint_tests;
+
+#[cfg(test)]
+#[path = "reclaim_tests.rs"]
+mod reclaim_tests;

@@ -2,8 +2,8 @@
 //!
 //! The lease files are the truth, and the reference plugin changes them without knowing of this. In `DATADIR/.podwire/NETWORK/`,
 //! outside of what the reference walks, each attachment has one symbolic link: its name is the owner's key, its text the
-//! addresses (`10.1.0.5,fd00::5`). The text is never followed; it is a link because a link, unlike a file, is made whole by
-//! one system call.
+//! addresses and the boot that they are of (`10.1.0.5,fd00::5@1a2b3c4d-5e6f7a8b`, see [`crate::origin`]). The text is never
+//! followed; it is a link because a link, unlike a file, is made whole by one system call.
 //!
 //! The hint is *in step* when this folder and the lease folder bear the same time of change, and that time bears our mark.
 //! Every change of names in either folder, by anybody, makes the kernel put another time there; whoever finished a change
@@ -11,6 +11,7 @@
 //! somebody removed by hand leave the hint out of step, and the next call writes it anew from the lease files.
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     net::IpAddr,
     os::fd::AsFd,
@@ -20,7 +21,11 @@ use std::{
 use podwire_spec::Result;
 use rustix::{fs::OFlags, io::Errno};
 
-use crate::folder::{self, Folder};
+use crate::{
+    folder::{self, Folder},
+    freed,
+    origin::Origin,
+};
 
 /// The folder of all hints; a network's name cannot start with a dot.
 const FOLDER: &str = ".podwire";
@@ -37,6 +42,15 @@ pub(crate) type Known = HashMap<String, Vec<IpAddr>>;
 #[derive(Debug)]
 pub(crate) struct Index {
     folder: Folder,
+    here: OnceCell<Option<Origin>>,
+}
+
+/// What the hint says of an owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) ips: Vec<IpAddr>,
+    /// `None` where it could not be told.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// A hint that cannot be used: what stands there was not written by us.
@@ -46,7 +60,16 @@ pub(crate) struct Unusable;
 impl Index {
     /// Opens the hint of `network`, and makes it if missing.
     pub(crate) fn make(data: &Folder, network: &str) -> Result<Self> {
-        Ok(Self { folder: data.make_sub(FOLDER)?.make_sub(network)? })
+        Ok(Self { folder: data.make_sub(FOLDER)?.make_sub(network)?, here: OnceCell::new() })
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// This boot of this machine.
+    pub(crate) fn here(&self) -> Option<Origin> {
+        *self.here.get_or_init(Origin::here)
     }
 
     /// Whether the hint holds what `leases` holds.
@@ -66,21 +89,28 @@ impl Index {
         }
     }
 
-    /// The addresses of the owner with `key`; none if it has none.
-    pub(crate) fn get(&self, key: &str) -> Result<Vec<IpAddr>, Unusable> {
-        match self.folder.link_text(key) {
-            Ok(None) => Ok(Vec::new()),
-            Ok(Some(text)) => text.split(',').map(|ip| ip.parse().map_err(|_| Unusable)).collect(),
-            Err(_) => Err(Unusable),
-        }
+    /// What there is of the owner with `key`; no addresses if nothing.
+    pub(crate) fn get(&self, key: &str) -> Result<Entry, Unusable> {
+        let Some(text) = self.folder.link_text(key).map_err(|_| Unusable)? else { return Ok(Entry::default()) };
+        let (ips, origin) = text.split_once('@').map_or((&text[..], None), |(ips, origin)| (ips, Some(origin)));
+        Ok(Entry {
+            ips: ips.split(',').map(|ip| ip.parse().map_err(|_| Unusable)).collect::<Result<_, _>>()?,
+            origin: origin.map(|origin| Origin::parse(origin).ok_or(Unusable)).transpose()?,
+        })
     }
 
-    /// Writes the addresses of the owner with `key`; none removes it.
+    /// Writes the addresses of the owner with `key`, as of this boot; none removes it.
     pub(crate) fn put(&self, key: &str, ips: &[IpAddr]) -> Result<()> {
         if ips.is_empty() {
             return self.folder.remove(key);
         }
-        let text = ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        // In the order in which `replace` knows them.
+        let mut ips = ips.to_vec();
+        ips.sort_unstable();
+        let mut text = ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        if let Some(here) = self.here() {
+            text.extend(["@", &here.to_string()]);
+        }
         let made = match self.folder.link(key, &text) {
             Err(Errno::EXIST) => {
                 self.folder.remove(key)?;
@@ -94,12 +124,12 @@ impl Index {
     /// Makes the hint hold exactly `known`; what calls that were killed left behind goes with the rest.
     pub(crate) fn replace(&self, known: &Known) -> Result<()> {
         for name in self.folder.names()? {
-            if !known.contains_key(&name) {
+            if !known.contains_key(&name) && name != freed::FILE {
                 self.folder.remove(&name)?;
             }
         }
         known.iter().try_for_each(|(key, ips)| match self.get(key) {
-            Ok(found) if found == *ips => Ok(()),
+            Ok(found) if found.ips == *ips => Ok(()),
             _ => self.put(key, ips),
         })
     }

@@ -51,24 +51,60 @@ impl Owner {
 
     /// A name for this owner that can be a file's: `CONTAINERID:IFNAME`, where a `:` is in neither.
     ///
-    /// What is too long for a name ends in a hash instead. FNV is written out here because the hash must be the same in
-    /// every build that shares a folder.
+    /// What is too long for a name ends in a hash instead.
     pub(crate) fn key(&self) -> String {
         let key = format!("{}:{}", self.container_id, self.ifname.as_deref().unwrap_or_default());
         if key.len() <= KEY_MAX {
             return key;
         }
-        let hash = key.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
-            (hash ^ u128::from(byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
-        });
-        format!("{}#{hash:032x}", &self.container_id[..KEY_KEEPS])
+        format!("{}#{:032x}", &self.container_id[..KEY_KEEPS], hash(key.as_bytes()))
     }
+}
+
+/// FNV-1a, written out here because it must be the same in every build that shares a folder.
+pub(crate) fn hash(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
+    })
 }
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "container {:?}", self.container_id)?;
         self.ifname.as_ref().map_or(Ok(()), |ifname| write!(f, ", interface {ifname:?}"))
+    }
+}
+
+/// What a lease file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A lease.
+    Of(Owner),
+    /// Somebody outside of this folder answered for the address.
+    Quarantine,
+    /// Nothing: whoever wrote it was killed.
+    Empty,
+    /// Something that no plugin wrote, or that cannot be read.
+    Foreign,
+}
+
+/// How the file of an address in quarantine begins. No container id has a space, so that nobody takes it for a lease.
+const QUARANTINE: &str = "quarantined by podwire: in use by ";
+
+impl Content {
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        if text.trim_ascii().is_empty() {
+            Self::Empty
+        } else if text.starts_with(QUARANTINE.as_bytes()) {
+            Self::Quarantine
+        } else {
+            Owner::parse(text).map_or(Self::Foreign, Self::Of)
+        }
+    }
+
+    /// The file's content for an address that `mac` answered for.
+    pub(crate) fn quarantine(mac: spec::Mac) -> String {
+        format!("{QUARANTINE}{mac}")
     }
 }
 
@@ -114,6 +150,15 @@ mod tests {
         for content in [&b""[..], b"\r\n", b"c1\neth0", b"c1\r\na/b", b"\xff\xfe", b"reserved by hand", b"../x"] {
             assert_eq!(Owner::parse(content), None, "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_quarantine_is_nobodys_lease() {
+        let text = Content::quarantine(spec::Mac([2, 0, 0, 0, 0, 7]));
+        assert!(text.ends_with("02:00:00:00:00:07"), "{text}");
+        assert_eq!(Content::parse(text.as_bytes()), Content::Quarantine);
+        assert_eq!(Owner::parse(text.as_bytes()), None);
+        assert_eq!(Content::parse(b"in use by the router"), Content::Foreign);
     }
 
     #[test]

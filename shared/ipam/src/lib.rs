@@ -9,16 +9,22 @@
 
 mod allocate;
 mod folder;
+mod freed;
 mod host_local;
 mod index;
 mod lease;
+mod origin;
+mod probe;
 mod range;
+mod reclaim;
 mod requested;
 mod resolv;
 mod static_;
 mod store;
 #[cfg(test)]
 mod testing;
+
+use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 
 use podwire_spec as spec;
 use serde::de::DeserializeOwned;
@@ -27,17 +33,35 @@ pub use host_local::{HostLocal, HostLocalConfig};
 pub use static_::{Static, StaticAddress, StaticConfig};
 
 /// One call: the environment and the configuration, both checked.
-#[derive(Debug)]
 pub struct Request<'a, C> {
     /// The `CNI_*` variables.
     pub env: &'a spec::Env,
     /// The network configuration, read with [`spec::NetConf::parse_ipam`].
     pub conf: &'a spec::NetConf<C>,
+    /// The program around.
+    pub runner: &'a dyn Runner,
+}
+
+/// What an address plugin asks of the program that it runs in: to wait in a way that the program can be told to end
+/// meanwhile, and to speak with the pod's network, of which nothing is known here.
+pub trait Runner {
+    /// Waits for the lock (flock(2), exclusive) on `file`, which somebody else has.
+    ///
+    /// # Errors
+    /// Code 106 if the call is to end, code 5 if the lock cannot be had.
+    fn wait_for_lock(&self, file: BorrowedFd<'_>) -> spec::Result<()>;
+
+    /// Asks, from the interface of the pod that `env` names, who else has each of `ips`; one answer for each. Waits for
+    /// as long as `wait` if nobody answers.
+    ///
+    /// # Errors
+    /// Code 106 if the call is to end; code 7 or 103 where the question cannot be asked.
+    fn probe(&self, env: &spec::Env, ips: &[IpAddr], wait: Duration) -> spec::Result<Vec<Option<spec::Mac>>>;
 }
 
 /// An address plugin.
 ///
-/// A call may block: on a lease folder's lock for as long as another call holds it.
+/// A call may block, in [`Runner`]'s functions only: on a lease folder's lock for as long as another call holds it.
 pub trait Ipam {
     /// The plugin's `type`.
     const NAME: &'static str;

@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::{Ipam, Request, valid_attachments};
 
+/// `RT_SCOPE_LINK`: a route to what is on the link itself.
+const SCOPE_LINK: u8 = 253;
+
 /// The address plugin `static`.
 #[derive(Debug)]
 pub struct Static;
@@ -31,6 +34,9 @@ pub struct StaticAddress {
     /// The gateway of its network. Default: none.
     #[serde(default, deserialize_with = "podwire_spec::address_or_nothing")]
     pub gateway: Option<IpAddr>,
+    /// The gateway is on the link although the address's network does not hold it (podwire's own). Default: no.
+    #[serde(default)]
+    pub onlink: bool,
 }
 
 impl Ipam for Static {
@@ -44,7 +50,7 @@ impl Ipam for Static {
             tracing::warn!("static: no address in ipam.addresses, CNI_ARGS, args.cni.ips or runtimeConfig.ips");
         }
         let dns = ipam.dns.clone().unwrap_or_default();
-        Ok(AddResult { interfaces: Vec::new(), ips, routes: ipam.routes.clone().unwrap_or_default(), dns })
+        Ok(AddResult { interfaces: Vec::new(), ips, routes: routes(ipam), dns })
     }
 
     // Nothing is kept, so nothing is given back.
@@ -127,13 +133,53 @@ fn addresses(env: &Env, conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
 /// `ipam.addresses`.
 fn configured(conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
     let ip = |(n, own): (usize, &StaticAddress)| {
-        if let Some(gateway) = own.gateway.filter(|gateway| gateway.is_ipv4() != own.address.ip().is_ipv4()) {
-            let path = format!("ipam.addresses[{n}].gateway");
-            return Err(Error::invalid(&path, format!("{gateway}: not of the same family as {}", own.address)));
+        if let Some(gateway) = own.gateway {
+            own.check(gateway, conf.plugin.routes.as_deref().unwrap_or_default())
+                .map_err(|why| Error::invalid(&format!("ipam.addresses[{n}].gateway"), format!("{gateway}: {why}")))?;
         }
         Ok(Ip { interface: None, address: own.address, gateway: own.gateway })
     };
     conf.plugin.addresses.iter().flatten().enumerate().map(ip).collect()
+}
+
+impl StaticAddress {
+    /// Whether `gateway` can be reached from the address, or why not.
+    fn check(&self, gateway: IpAddr, routes: &[Route]) -> Result<(), String> {
+        let address = self.address;
+        if gateway.is_ipv4() != address.ip().is_ipv4() {
+            return Err(format!("not of the same family as {address}"));
+        }
+        let is_link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
+        let leads_there = |route: &Route| {
+            let is_onlink = route.onlink && route.gw == Some(gateway);
+            is_onlink || route.scope == Some(SCOPE_LINK) && route.dst.contains(gateway)
+        };
+        if address.contains(gateway) || is_link_local || self.onlink || routes.iter().any(leads_there) {
+            return Ok(());
+        }
+        Err(format!(
+            "not of the network {} of {address}; correct either, or add \"onlink\": true if the gateway is on the link all the same",
+            address.network()
+        ))
+    }
+}
+
+/// `ipam.routes`. Those by a gateway that the address's network does not hold must say so, or the kernel refuses them.
+fn routes(ipam: &StaticConfig) -> Vec<Route> {
+    let mut routes = ipam.routes.clone().unwrap_or_default();
+    let addresses = || ipam.addresses.iter().flatten();
+    for route in &mut routes {
+        // A route without a gateway gets the first one of its family.
+        let of_family = |own: &&StaticAddress| own.gateway.is_some_and(|gw| gw.is_ipv4() == route.dst.ip().is_ipv4());
+        let gateway = route.gw.or_else(|| addresses().find(of_family)?.gateway);
+        if route.scope != Some(SCOPE_LINK)
+            && addresses().any(|own| own.onlink && own.gateway == gateway && gateway.is_some())
+        {
+            route.gw = gateway;
+            route.onlink = true;
+        }
+    }
+    routes
 }
 
 /// `IP` of `CNI_ARGS`, each with that `GATEWAY` which is of its network.

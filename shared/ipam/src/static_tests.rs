@@ -79,6 +79,45 @@ fn p05_what_cannot_be_is_code_7_with_its_place() {
 }
 
 #[test]
+fn p05_a_gateway_outside_of_the_addresss_network_is_an_error_unless_onlink() {
+    let ipam = |address: &str, more: &str| format!(r#", "addresses": [{{"address": {address}}}]{more}"#);
+    let routes = |route: &str| format!(r#", "routes": [{{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}}, {route}]"#);
+    for address in [r#""10.1.0.5/24", "gateway": "10.9.0.1""#, r#""fd00::5/64", "gateway": "fd09::1""#] {
+        let error = add(&ipam(address, ""), "", "").unwrap_err();
+        assert!(error.code == code::INVALID_CONFIG && error.msg.contains("ipam.addresses[0].gateway"), "{error}");
+        assert!(error.msg.contains("onlink"), "{error}");
+        let status = Call::new("c", conf(&ipam(address, ""), "")).run::<Static, _>(Static::status).unwrap_err();
+        assert_eq!(status.code, code::INVALID_CONFIG);
+        add(&ipam(&format!(r#"{address}, "onlink": true"#), ""), "", "").unwrap();
+    }
+    let outside = r#""10.1.0.5/32", "gateway": "10.9.0.1""#;
+    for reaches in
+        [r#"{"dst": "10.9.0.0/24", "scope": 253}"#, r#"{"dst": "10.8.0.0/24", "gw": "10.9.0.1", "onlink": true}"#]
+    {
+        add(&ipam(outside, &routes(reaches)), "", "").unwrap();
+    }
+    for reaches_another in
+        [r#"{"dst": "10.8.0.0/24", "scope": 253}"#, r#"{"dst": "10.8.0.0/24", "gw": "10.9.0.2", "onlink": true}"#]
+    {
+        add(&ipam(outside, &routes(reaches_another)), "", "").unwrap_err();
+    }
+    add(&ipam(r#""fd00::5/128", "gateway": "fe80::1""#, ""), "", "").unwrap();
+}
+
+#[test]
+fn routes_by_a_gateway_that_is_onlink_say_so() {
+    let ipam = r#", "addresses": [{"address": "10.1.0.5/32", "gateway": "10.9.0.1", "onlink": true}, {"address": "10.2.0.5/24", "gateway": "10.2.0.1"}],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.3.0.0/16", "gw": "10.9.0.1"}, {"dst": "10.4.0.0/16", "gw": "10.2.0.1"},
+                   {"dst": "10.9.0.1/32", "scope": 253}, {"dst": "::/0"}]"#;
+    let result = add(ipam, "", "").unwrap();
+    let routes: Vec<_> = result.routes.iter().map(|route| (route.gw.map(|gw| gw.to_string()), route.onlink)).collect();
+    let some = |text: &str| Some(text.to_owned());
+    let expected =
+        [(some("10.9.0.1"), true), (some("10.9.0.1"), true), (some("10.2.0.1"), false), (None, false), (None, false)];
+    assert_eq!(routes, expected);
+}
+
+#[test]
 fn p22_del_needs_nothing() {
     Call::new("c", conf("", "")).run::<Static, _>(Static::del).unwrap();
 }

@@ -11,29 +11,19 @@ use podwire_spec::{Error, Result, code};
 use rustix::{fs::OFlags, io::Errno};
 
 use crate::{
+    Runner,
     folder::{self, Folder},
-    index::{Index, Known, Unusable},
-    lease::{Name, Owner},
+    index::{Entry, Index, Known, Unusable},
+    lease::{Content, Name, Owner},
 };
 
 /// The leases of one network. Whoever has one has the lock; dropping it gives the lock up.
 #[derive(Debug)]
 pub(crate) struct Store {
-    leases: Folder,
+    pub(crate) leases: Folder,
     /// Without it everything but taking addresses still works: a broken hint must not keep a pod from being deleted.
-    index: Result<Index>,
+    pub(crate) index: Result<Index>,
     _lock: OwnedFd,
-}
-
-/// What a lease file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// A lease.
-    Of(Owner),
-    /// Nothing: whoever wrote it was killed.
-    Empty,
-    /// Something that no plugin wrote, or that cannot be read.
-    Foreign,
 }
 
 /// An address to lease.
@@ -46,28 +36,35 @@ pub(crate) struct Pick {
 
 impl Store {
     /// Opens the leases of `network`, and makes the folder if missing.
-    pub(crate) fn make(data_dir: &Path, network: &str) -> Result<Self> {
+    pub(crate) fn make(data_dir: &Path, network: &str, runner: &dyn Runner) -> Result<Self> {
         let data = Folder::make(data_dir)?;
         let leases = data.make_sub(network)?;
-        Self::locked(&data, leases, network)
+        Self::locked(&data, leases, network, runner)
     }
 
     /// Opens the leases of `network`; `None` if there never were any.
-    pub(crate) fn open(data_dir: &Path, network: &str) -> Result<Option<Self>> {
+    pub(crate) fn open(data_dir: &Path, network: &str, runner: &dyn Runner) -> Result<Option<Self>> {
         let Some(data) = Folder::open(data_dir)? else { return Ok(None) };
         let Some(leases) = data.sub(network)? else { return Ok(None) };
-        Self::locked(&data, leases, network).map(Some)
+        Self::locked(&data, leases, network, runner).map(Some)
     }
 
-    fn locked(data: &Folder, leases: Folder, network: &str) -> Result<Self> {
+    fn locked(data: &Folder, leases: Folder, network: &str, runner: &dyn Runner) -> Result<Self> {
         // Flags and mode are the reference's.
         let lock = leases
             .open_file("lock", OFlags::RDONLY | OFlags::CREATE, 0o750)
             .map_err(|errno| leases.failed("open file", "lock", errno))?;
-        folder::lock(lock.as_fd()).map_err(|errno| leases.failed("lock file", "lock", errno))?;
+        if !folder::try_lock(lock.as_fd()).map_err(|errno| leases.failed("lock file", "lock", errno))? {
+            runner.wait_for_lock(lock.as_fd())?;
+        }
         let index = Index::make(data, network)
             .inspect_err(|error| tracing::warn!("no lease index, every lease file is read instead: {error}"));
         Ok(Self { leases, index, _lock: lock })
+    }
+
+    /// The folder's, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        self.leases.path()
     }
 
     /// Whether there is a file for `ip`, be it a lease or not.
@@ -84,8 +81,7 @@ impl Store {
     /// What the file for `ip` holds; `None` if there is none.
     pub(crate) fn content(&self, ip: IpAddr) -> Option<Content> {
         match self.leases.read(&ip.to_string()) {
-            Ok(text) if text.trim_ascii().is_empty() => Some(Content::Empty),
-            Ok(text) => Some(Owner::parse(&text).map_or(Content::Foreign, Content::Of)),
+            Ok(text) => Some(Content::parse(&text)),
             Err(Errno::NOENT) => None,
             Err(_) => Some(Content::Foreign),
         }
@@ -100,7 +96,7 @@ impl Store {
                 Name::Foreign => tracing::warn!("{:?}: not a lease, passed over", self.leases.path().join(&name)),
                 Name::Address(ip) => {
                     let Some(content) = self.content(ip) else { continue };
-                    if !matches!(content, Content::Of(_)) {
+                    if matches!(content, Content::Empty | Content::Foreign) {
                         tracing::warn!(
                             "lease {:?}: {}, its address is not given to anybody until the file is removed",
                             self.leases.path().join(&name),
@@ -137,7 +133,7 @@ impl Store {
     /// The leases of `owner` by the hint, each compared with its file.
     fn look_up(&self, index: &Index, owner: &Owner) -> Result<(Owner, Vec<IpAddr>), Unusable> {
         for owner in [owner.clone(), owner.without_ifname()] {
-            let ips = index.get(&owner.key())?;
+            let Entry { ips, .. } = index.get(&owner.key())?;
             if ips.iter().any(|&ip| self.content(ip) != Some(Content::Of(owner.clone()))) {
                 return Err(Unusable);
             }
@@ -149,19 +145,25 @@ impl Store {
     }
 
     /// Reads every lease file and writes the hint from them.
-    fn rebuild(&self) -> Result<Known> {
+    pub(crate) fn rebuild(&self) -> Result<Known> {
+        let all = self.all()?;
+        Ok(self.write_index(all.iter().map(|(ip, content)| (*ip, content))))
+    }
+
+    /// Writes the hint from all leases that there are.
+    pub(crate) fn write_index<'a>(&self, all: impl Iterator<Item = (IpAddr, &'a Content)>) -> Known {
         let mut known: Known = HashMap::new();
-        for (ip, content) in self.all()? {
+        for (ip, content) in all {
             if let Content::Of(owner) = content {
                 known.entry(owner.key()).or_default().push(ip);
             }
         }
         self.index(|index| index.replace(&known));
-        Ok(known)
+        known
     }
 
     /// Changes the hint so that it is in step again; failing that, it stays out of step and the next call finds it so.
-    fn index(&self, change: impl FnOnce(&Index) -> Result<()>) {
+    pub(crate) fn index(&self, change: impl FnOnce(&Index) -> Result<()>) {
         let Ok(index) = &self.index else { return };
         match change(index) {
             Ok(()) => index.mark(&self.leases),
@@ -218,37 +220,43 @@ impl Store {
 
     /// Removes the leases of `owner`; all are attempted.
     pub(crate) fn release(&self, owner: &Owner) -> Result<()> {
-        let (owner, ips) = self.find(owner)?;
-        if ips.is_empty() {
+        self.release_of(owner, |_| true)
+    }
+
+    /// Removes those leases of `owner` that `goes` names; all are attempted.
+    pub(crate) fn release_of(&self, owner: &Owner, goes: impl Fn(IpAddr) -> bool) -> Result<()> {
+        let (owner, held) = self.find(owner)?;
+        let (going, staying): (Vec<_>, Vec<_>) = held.into_iter().partition(|&ip| goes(ip));
+        if going.is_empty() {
             return Ok(());
         }
         // The leases first: a kill before the hint is changed leaves it out of step, never short of a lease.
-        joined(ips.iter().filter_map(|ip| self.leases.remove(&ip.to_string()).err()).collect())?;
-        self.index(|index| index.put(&owner.key(), &[]));
+        joined(going.iter().filter_map(|ip| self.leases.remove(&ip.to_string()).err()).collect())?;
+        self.index(|index| {
+            index.note_freed(&going);
+            index.put(&owner.key(), &staying)
+        });
         Ok(())
     }
 
-    /// Removes the leases whose owner is not to be kept, and those that have none because they are empty.
-    pub(crate) fn collect(&self, keep: impl Fn(&Owner) -> bool) -> Result<()> {
-        let mut errors = Vec::new();
-        for (ip, content) in self.all()? {
-            let stays = match &content {
-                Content::Of(owner) => keep(owner),
-                Content::Empty => false,
-                Content::Foreign => true,
-            };
-            if !stays {
-                tracing::info!("address {ip}: given back, it was leased to {content:?}");
-                errors.extend(self.leases.remove(&ip.to_string()).err());
-            }
+    /// The addresses that were given back lately, the earliest first. What it says is to be verified.
+    pub(crate) fn freed(&self) -> Vec<IpAddr> {
+        self.index.as_ref().map(Index::freed).unwrap_or_default()
+    }
+
+    /// Notes free addresses for later searches, unless the hint is out of step: to write would hide that.
+    pub(crate) fn note_free(&self, ips: &[IpAddr]) {
+        if self.index.as_ref().is_ok_and(|index| index.is_in_step_with(&self.leases)) {
+            self.index(|index| {
+                index.note_freed(ips);
+                Ok(())
+            });
         }
-        self.rebuild()?;
-        joined(errors)
     }
 }
 
 /// All of `errors` as one: the first, with the others in its details.
-fn joined(errors: Vec<Error>) -> Result<()> {
+pub(crate) fn joined(errors: Vec<Error>) -> Result<()> {
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     let rest = errors.map(|error| error.to_string());

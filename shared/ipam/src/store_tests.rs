@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::list;
+use crate::testing::{Alone, list};
 
 fn owner(id: &str) -> Owner {
     Owner { container_id: id.into(), ifname: Some("eth0".into()) }
@@ -12,7 +12,7 @@ fn ip(text: &str) -> IpAddr {
 #[test]
 fn p20_leases_that_cannot_all_be_written_are_not_written_at_all() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::make(dir.path(), "n").unwrap();
+    let store = Store::make(dir.path(), "n", &Alone).unwrap();
     let picks = ["10.1.0.2", "10.1.0.3", "10.1.0.4"].map(|text| Pick { set: 0, ip: ip(text) });
     // Somebody without the lock takes the last one after it was seen to be free.
     std::fs::write(dir.path().join("n/10.1.0.4"), "other\r\neth0").unwrap();
@@ -27,7 +27,7 @@ fn p20_leases_that_cannot_all_be_written_are_not_written_at_all() {
 #[test]
 fn the_lock_is_held_until_the_store_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::make(dir.path(), "n").unwrap();
+    let store = Store::make(dir.path(), "n", &Alone).unwrap();
     let lock = || {
         let file = std::fs::File::open(dir.path().join("n/lock")).unwrap();
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)

@@ -1,10 +1,24 @@
 //! What the tests of this crate share: calls made from text.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{ffi::OsString, fs, net::IpAddr, os::fd::BorrowedFd, path::Path, time::Duration};
 
-use podwire_spec::{AddResult, Env, Error, NetConf};
+use podwire_spec::{AddResult, Env, Error, Mac, NetConf};
 
-use crate::{Ipam, Request};
+use crate::{Ipam, Request, Runner};
+
+/// A program without a network, that nobody ends.
+pub(crate) struct Alone;
+
+impl Runner for Alone {
+    fn wait_for_lock(&self, file: BorrowedFd<'_>) -> Result<(), Error> {
+        rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        Ok(())
+    }
+
+    fn probe(&self, _: &Env, ips: &[IpAddr], _: Duration) -> Result<Vec<Option<Mac>>, Error> {
+        panic!("probe of {ips:?} although it was not asked for")
+    }
+}
 
 /// A call of one command for one attachment.
 #[derive(Clone)]
@@ -36,6 +50,15 @@ impl Call {
         &self,
         function: fn(&Request<'_, P::Config>) -> anyhow::Result<T>,
     ) -> Result<T, Error> {
+        self.run_in::<P, T>(&Alone, function)
+    }
+
+    /// The same in another program.
+    pub(crate) fn run_in<P: Ipam, T>(
+        &self,
+        runner: &dyn Runner,
+        function: fn(&Request<'_, P::Config>) -> anyhow::Result<T>,
+    ) -> Result<T, Error> {
         let env = Env::read(|name| {
             let value = match name {
                 "CNI_COMMAND" => "ADD",
@@ -48,7 +71,7 @@ impl Call {
             Some(OsString::from(value))
         })?;
         let conf = NetConf::parse_ipam(self.conf.clone())?;
-        function(&Request { env: &env, conf: &conf })
+        function(&Request { env: &env, conf: &conf, runner })
             .map_err(|error| error.downcast::<Error>().expect("every error of this crate has a code"))
     }
 }

@@ -120,7 +120,7 @@ fn completed(routes: &[Route], result: &AddResult) -> Vec<Route> {
 
 /// Before the link goes up: its addresses are the ones given and no others, so no router may add to them (which is all
 /// that `autoconf` could do); and it tells its neighbours when it gets a MAC address.
-fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire_net::Result<()> {
+pub(crate) fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire_net::Result<()> {
     for (key, value, is_wanted) in [
         ("accept_ra", "0", true),
         ("disable_ipv6", "0", has_ipv6),

@@ -1,11 +1,11 @@
 //! What a plugin works with during one call.
 
-use std::{cell::OnceCell, collections::HashSet, path::Path};
+use std::{cell::OnceCell, collections::HashSet, path::Path, rc::Rc};
 
-use podwire_net::{Link, LinkSpec, Net, Netns, nft::Nft};
+use podwire_net::{Link, LinkSpec, Net, Netns, Termination, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
-use crate::{Error, Label, Result, code, delegate::Delegate, undo::Changes};
+use crate::{Error, Label, Result, code, delegate::Delegate, undo::Changes, waits::Waits};
 
 /// One call: its parameters, its handles, and what it has changed so far.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Context<C> {
     /// Whose everything is that this call makes.
     pub label: Label,
     pub(crate) delegate: Option<Delegate>,
+    /// For delegates that run in-process.
+    pub(crate) waits: Waits,
     pub(crate) changes: Changes<C>,
 }
 
@@ -30,7 +32,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 3 where ADD or CHECK names a namespace that is not there, code 4 where it is the plugin's own.
-    pub(crate) fn open(env: Env, conf: NetConf<C>) -> Result<Self> {
+    pub(crate) fn open(env: Env, conf: NetConf<C>, termination: Rc<Termination>) -> Result<Self> {
         let own = Netns::of_process()?;
         let pod = match (env.netns.as_str(), Netns::open(Path::new(&env.netns))) {
             ("", _) => None,
@@ -72,6 +74,7 @@ impl<C> Context<C> {
             conf,
             label,
             delegate,
+            waits: Waits::with(termination),
             changes: Changes::default(),
         })
     }

@@ -15,7 +15,7 @@ use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
-use crate::{Context, Error, Result, run::warn_of_unknown};
+use crate::{Context, Error, Result, run::warn_of_unknown, waits::Waits};
 
 /// A delegate, found.
 #[derive(Clone, Debug)]
@@ -57,10 +57,10 @@ impl Delegate {
     }
 
     /// Asks the delegate to do what `command` says; only ADD has a result.
-    async fn ask(&self, command: Command, env: &Env, text: &str) -> Result<AddResult> {
+    async fn ask(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
         match self {
-            Self::HostLocal => in_process::<HostLocal>(command, env, text).context("delegate \"host-local\""),
-            Self::Static => in_process::<Static>(command, env, text).context("delegate \"static\""),
+            Self::HostLocal => in_process::<HostLocal>(command, env, text, waits).context("delegate \"host-local\""),
+            Self::Static => in_process::<Static>(command, env, text, waits).context("delegate \"static\""),
             Self::Program(program) => {
                 let kind = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 start(program, command, text).await.with_context(|| format!("delegate {kind:?}"))
@@ -91,7 +91,7 @@ impl<C> Context<C> {
         if foreign {
             self.undo_delegate();
         }
-        let result = delegate.ask(Command::Add, &self.env, &self.conf.text).await?;
+        let result = delegate.ask(Command::Add, &self.env, &self.conf.text, &self.waits).await?;
         if !foreign {
             self.undo_delegate();
         }
@@ -110,22 +110,22 @@ impl<C> Context<C> {
     /// Passes a command on to the delegate, where there is one.
     pub(crate) async fn delegate_to(&self, command: Command) -> Result<()> {
         match &self.delegate {
-            Some(delegate) => delegate.ask(command, &self.env, &self.conf.text).await.map(drop),
+            Some(delegate) => delegate.ask(command, &self.env, &self.conf.text, &self.waits).await.map(drop),
             None => Ok(()),
         }
     }
 }
 
 /// Does what the delegate's program would do, without starting it.
-pub(crate) fn in_process<P: Ipam>(command: Command, env: &Env, text: &str) -> Result<AddResult> {
+fn in_process<P: Ipam>(command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
     let conf = NetConf::<P::Config>::parse_ipam(text.to_owned())?;
     warn_of_unknown(&conf);
-    ask::<P>(command, env, &conf)
+    ask::<P>(command, env, &conf, waits)
 }
 
 /// Calls the library of an address plugin.
-pub(crate) fn ask<P: Ipam>(command: Command, env: &Env, conf: &NetConf<P::Config>) -> Result<AddResult> {
-    let request = Request { env, conf };
+pub(crate) fn ask<P: Ipam>(command: Command, env: &Env, conf: &NetConf<P::Config>, waits: &Waits) -> Result<AddResult> {
+    let request = Request { env, conf, runner: waits };
     match command {
         Command::Add => return P::add(&request),
         Command::Del => P::del(&request)?,

@@ -20,6 +20,8 @@ use crate::{Context, Error, Label, Result, join};
 
 const PREFIX: &str = "podwire-lent:";
 const LOOPBACK: &str = "lo";
+/// The fact that is noted first and forgotten last.
+const OWNER: &str = "owner";
 
 /// A link that is lent, and what it was like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Loan {
             [self.permanent, self.mac].map(|mac| mac.map_or_else(String::new, |mac| mac.to_string()));
         let state = if self.up { "up" } else { "down" };
         let mut notes = vec![
-            format!("{PREFIX}{name}:owner,{owner}"),
+            format!("{PREFIX}{name}:{OWNER},{owner}"),
             format!("{PREFIX}{name}:link,{kind},{permanent},{mac},{mtu},{state}"),
         ];
         notes.extend(self.addresses.iter().map(|address| format!("{PREFIX}{name}:address,{address}")));
@@ -57,10 +59,8 @@ impl Loan {
         let of = |name: &str, fact: &str| -> Vec<&str> {
             notes.iter().filter(|note| note.0 == name && note.1 == fact).map(|note| note.2).collect()
         };
-        let names = notes.iter().filter(|note| note.1 == "owner").map(|note| note.0);
-        names
-            .filter_map(|name| Self::read(name, of(name, "owner")[0], &of(name, "link"), &of(name, "address")))
-            .collect()
+        let names = notes.iter().filter(|note| note.1 == OWNER).map(|note| note.0);
+        names.filter_map(|name| Self::read(name, of(name, OWNER)[0], &of(name, "link"), &of(name, "address"))).collect()
     }
 
     fn read(name: &str, owner: &str, link: &[&str], addresses: &[&str]) -> Option<Self> {
@@ -269,10 +269,11 @@ async fn loopback(net: &Net) -> Result<Link> {
     link.ok_or_else(|| Error::new(code::KERNEL, format!("link {LOOPBACK:?}: not there to keep notes on")).into())
 }
 
-/// Removes the notes about one link.
+/// Removes the notes about one link: whose it is the last, for by that whoever goes on after a kill finds the others.
 async fn forget(home: &Net, loopback: &Link, name: &str) -> Result<()> {
-    for altname in &loopback.altnames {
-        if split(altname).is_some_and(|note| note.0 == name) {
+    let notes = || loopback.altnames.iter().filter_map(|altname| Some((altname, split(altname)?)));
+    for is_last in [false, true] {
+        for (altname, _) in notes().filter(|(_, note)| note.0 == name && (note.1 == OWNER) == is_last) {
             home.delete_altname(loopback.index, altname).await?;
         }
     }

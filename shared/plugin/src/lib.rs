@@ -29,6 +29,7 @@ mod share;
 mod shim;
 mod siblings;
 mod undo;
+mod waits;
 
 pub use anyhow::{self, Result};
 pub use attach::{Attach, Attached, PodSide, delete_pod_link};

@@ -6,18 +6,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     process::ExitCode,
+    rc::Rc,
 };
 
 use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
+use podwire_net::Termination;
 use podwire_spec::{AddResult, Command, Env, NetConf, Version, version_of};
 use serde::de::DeserializeOwned;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Runtime;
 
-use crate::{Context, Error, Result, code, delegate, output::to_wire};
+use crate::{
+    Context, Error, Result, code, delegate,
+    output::to_wire,
+    waits::{Waits, ended},
+};
 
 /// The longest configuration that is read. The kernel's own limit for an argument list is a quarter of it.
 const MAX_STDIN: u64 = 8 << 20;
@@ -71,7 +74,7 @@ pub fn run_ipam<P: Ipam>() -> ExitCode {
         let conf = NetConf::<P::Config>::parse_ipam(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| {
-            let result = delegate::ask::<P>(env.command, &env, &conf)?;
+            let result = delegate::ask::<P>(env.command, &env, &conf, &Waits::default())?;
             Ok((env.command == Command::Add).then(|| result.to_json(version)))
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
@@ -175,17 +178,15 @@ pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
 fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
     let (command, version) = (env.command, conf.version);
     let _on = runtime.enter();
-    let mut cx = Context::open(env, conf)
+    let termination = Rc::new(Termination::catch()?);
+    let mut cx = Context::open(env, conf, Rc::clone(&termination))
         .map_err(|error| if command == Command::Status { not_available(&error) } else { error })?;
     // The context outlives the work, so that a panic or a signal leaves its undo log behind.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let mut terminated = signal(SignalKind::terminate())?;
             let work = pin!(dispatch::<P>(command, &mut cx));
-            match select(pin!(terminated.recv()), work).await {
-                Either::Left(_) => {
-                    Err(Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone").into())
-                }
+            match select(pin!(termination.recv()), work).await {
+                Either::Left((terminated, _)) => Err(terminated.map_or_else(Into::into, |()| ended().into())),
                 Either::Right((outcome, _)) => outcome,
             }
         })

@@ -3,6 +3,7 @@
 mod check;
 mod collect;
 mod delegate;
+mod every;
 pub(super) mod faults;
 mod remove;
 mod rollback;
@@ -10,8 +11,16 @@ mod status;
 
 use crate::runner::Test;
 
-pub(super) const TESTS: &[&[Test]] =
-    &[rollback::TESTS, faults::TESTS, delegate::TESTS, remove::TESTS, check::TESTS, collect::TESTS, status::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[
+    rollback::TESTS,
+    faults::TESTS,
+    delegate::TESTS,
+    every::TESTS,
+    remove::TESTS,
+    check::TESTS,
+    collect::TESTS,
+    status::TESTS,
+];
 
 /// A shell script that acts as an address plugin: it notes each call in files of `dir` and answers as told.
 ///

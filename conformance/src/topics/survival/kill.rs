@@ -23,13 +23,13 @@ macro_rules! of_device {
         )*];
         $(
             fn $add(case: &Case) -> Result<()> {
-                everywhere(case, &Scene::new(case, Device::$device, true)?, "ADD", After::of(Device::$device))
+                everywhere(case, &Scene::new(case, Device::$device, true)?, "ADD", &After::of(Device::$device))
             }
             fn $del(case: &Case) -> Result<()> {
-                everywhere(case, &Scene::new(case, Device::$device, true)?, "DEL", After::of(Device::$device))
+                everywhere(case, &Scene::new(case, Device::$device, true)?, "DEL", &After::of(Device::$device))
             }
             fn $first(case: &Case) -> Result<()> {
-                everywhere(case, &Scene::new(case, Device::$device, false)?, "ADD", &[After::DelAndGc])
+                everywhere(case, &Scene::new(case, Device::$device, false)?, "ADD", &After::of_first(Device::$device))
             }
         )*
     };
@@ -63,9 +63,17 @@ enum After {
 }
 
 impl After {
-    /// Links that a bond borrowed are in the pod, which GC cannot enter: it waits for the kernel to return them.
-    fn of(device: Device) -> &'static [Self] {
-        if device == Device::Bond { &[Self::Del, Self::AddAndDel] } else { &[Self::Del, Self::AddAndDel, Self::Gc] }
+    fn of(device: Device) -> Ways {
+        match device {
+            // Links that a bond borrowed are in the pod, which GC cannot enter: it waits for the kernel to return them.
+            Device::Bond => Ways::of(device, &[Self::Del, Self::AddAndDel]),
+            _ => Ways::of(device, &[Self::Del, Self::AddAndDel, Self::Gc]),
+        }
+    }
+
+    /// After the first ADD on a node.
+    fn of_first(device: Device) -> Ways {
+        Ways::of(device, &[Self::DelAndGc])
     }
 
     fn run(self, case: &Case, scene: &Scene, before: &Snapshot) -> Result<()> {
@@ -95,6 +103,54 @@ impl After {
     }
 }
 
+/// Where calls are killed, and what follows.
+enum Ways {
+    /// At each system call, with each of these after it.
+    All(&'static [After]),
+    /// At each that can change something, for the others make no difference to what is left; one of these follows, the
+    /// next one each time. Most kernels lack these devices, and an emulated one is slow.
+    InTurn(&'static [After]),
+}
+
+impl Ways {
+    fn of(device: Device, ways: &'static [After]) -> Self {
+        match device {
+            Device::Bridge | Device::Macvlan | Device::Vxlan => Self::All(ways),
+            Device::Ipvlan | Device::Vlan | Device::VlanShared | Device::Bond => Self::InTurn(ways),
+        }
+    }
+
+    /// What follows the kill with this number.
+    fn at(&self, number: usize) -> &'static [After] {
+        match self {
+            Self::All(ways) => ways,
+            Self::InTurn(ways) => &ways[number % ways.len()..][..1],
+        }
+    }
+
+    /// Whether to kill at system calls of this name.
+    fn include(&self, name: &str) -> bool {
+        /// Netlink, sysctls and leases; and the end, when all is done.
+        const CHANGES: [&str; 14] = [
+            "sendto",
+            "sendmsg",
+            "setns",
+            "openat",
+            "write",
+            "mkdirat",
+            "renameat2",
+            "linkat",
+            "symlinkat",
+            "unlinkat",
+            "utimensat",
+            "ftruncate",
+            "flock",
+            "exit_group",
+        ];
+        matches!(self, Self::All(_)) || CHANGES.contains(&name)
+    }
+}
+
 fn collect(case: &Case, scene: &Scene) -> Result<()> {
     let Attachment { node, conf, .. } = &scene.attachment;
     let valid = |a: &Attachment| json!({ "containerID": a.container, "ifname": a.ifname });
@@ -105,7 +161,7 @@ fn collect(case: &Case, scene: &Scene) -> Result<()> {
 }
 
 /// Kills `command` at each of its system calls, and sees that what is done afterwards leaves all as it was.
-fn everywhere(case: &Case, scene: &Scene, command: &str, ways: &[After]) -> Result<()> {
+fn everywhere(case: &Case, scene: &Scene, command: &str, ways: &Ways) -> Result<()> {
     let Attachment { pod, .. } = &scene.attachment;
     let prepare = || if command == "DEL" { scene.attachment.add().map(drop) } else { Ok(()) };
     prepare()?;
@@ -122,22 +178,22 @@ fn everywhere(case: &Case, scene: &Scene, command: &str, ways: &[After]) -> Resu
         anyhow::Ok(hit)
     };
     let mut killed = 0;
-    for name in &names {
+    for name in names.iter().filter(|name| ways.include(name)) {
         // How many there are differs from run to run: one has to wait longer, or needs no more memory.
         for nth in 1.. {
             ensure!(nth < ENOUGH, "more than {ENOUGH} calls of {name}");
             let mut hits = 0;
-            for &way in ways {
+            for &way in ways.at(killed) {
                 let hit = attempt(name, nth, way).with_context(|| format!("killed at {name} {nth}, then {way:?}"))?;
                 hits += usize::from(hit);
             }
             if hits == 0 {
                 break;
             }
-            killed += hits;
+            killed += 1;
         }
     }
-    ensure!(killed > 50 * ways.len(), "only {killed} calls were killed");
+    ensure!(killed > 30, "only {killed} calls were killed");
     Ok(())
 }
 

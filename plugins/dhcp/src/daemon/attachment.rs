@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     book::{Book, Key, Record},
-    family::{Family, Setup},
+    family::{Family, Setup, Slot},
     link,
     registry::Settings,
 };
@@ -26,8 +27,8 @@ const RETRY: Duration = Duration::from_secs(30);
 /// What is held.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    pub(super) v4: RefCell<Option<Lease4>>,
-    pub(super) v6: RefCell<Option<Lease6>>,
+    pub(super) v4: RefCell<Slot<Lease4>>,
+    pub(super) v6: RefCell<Slot<Lease6>>,
 }
 
 /// A pod's interface.
@@ -39,12 +40,12 @@ pub(super) struct Attachment {
     number: (u64, u64),
     /// The namespace itself: as long as it is held, a lease can be released even though the pod is gone. It is noticed
     /// soon that nothing is at `netns` any more, and then this is dropped and the kernel takes the namespace down.
+    ns: Rc<Netns>,
     place: Place,
-    _ns: Netns,
     wanted: Wanted,
     options4: Options4,
     options6: Options6,
-    pub(super) leases: Leases,
+    leases: Leases,
     keeper: RefCell<Option<AbortHandle>>,
     /// It was forgotten: whatever its keeper does meanwhile is not written down.
     over: Cell<bool>,
@@ -72,7 +73,7 @@ impl Attachment {
             options4,
             key,
             netns: netns.to_owned(),
-            _ns: ns,
+            ns: Rc::new(ns),
             wanted,
             leases: Leases::default(),
             keeper: RefCell::default(),
@@ -93,8 +94,8 @@ impl Attachment {
             return Err(Error::Gone(format!("{}: it is another namespace by now", one.netns.display())));
         }
         one.place.link().await?;
-        one.leases.v4.replace(record.lease4);
-        one.leases.v6.replace(record.lease6);
+        one.leases.v4.replace(record.v4);
+        one.leases.v6.replace(record.v6);
         Ok(one)
     }
 
@@ -103,11 +104,13 @@ impl Attachment {
     /// # Errors
     /// See [`Client4::acquire`].
     pub(super) async fn acquire(&self) -> podwire_dhcp::Result<()> {
-        let v4 = async { if self.wanted.dhcp4 { Held::get(self.client4()).await.map(Some) } else { Ok(None) } };
-        let v6 = async { if self.wanted.dhcp6 { Held::get(self.client6()).await.map(Some) } else { Ok(None) } };
+        let v4 =
+            async { if self.wanted.dhcp4 { Held::get(self.client4(), &self.ns).await.map(Some) } else { Ok(None) } };
+        let v6 =
+            async { if self.wanted.dhcp6 { Held::get(self.client6(), &self.ns).await.map(Some) } else { Ok(None) } };
         let (v4, v6) = try_join(v4, v6).await?;
-        self.leases.v4.replace(v4.map(Held::keep));
-        self.leases.v6.replace(v6.map(Held::keep));
+        self.leases.v4.borrow_mut().lease = v4.map(Held::keep);
+        self.leases.v6.borrow_mut().lease = v6.map(Held::keep);
         Ok(())
     }
 
@@ -116,8 +119,8 @@ impl Attachment {
     /// # Errors
     /// Where the link is gone.
     pub(super) async fn set_mtu(&self) -> podwire_dhcp::Result<()> {
-        let v4 = self.leases.v4.borrow().as_ref().and_then(|lease| lease.mtu.map(u32::from));
-        let v6 = self.leases.v6.borrow().as_ref().and_then(|lease| lease.mtu);
+        let v4 = self.leases.v4.borrow().lease.as_ref().and_then(|lease| lease.mtu.map(u32::from));
+        let v6 = self.leases.v6.borrow().lease.as_ref().and_then(|lease| lease.mtu);
         // One link: what fits both.
         link::set_mtu(&self.place, v4.into_iter().chain(v6).min()).await
     }
@@ -134,9 +137,15 @@ impl Attachment {
 
     async fn keep_one<F: Family>(&self, client: F, book: &Book) -> podwire_dhcp::Result<()> {
         let slot = F::slot(&self.leases);
+        let setup = |lease: &Option<F::Lease>| lease.as_ref().map(F::setup).unwrap_or_default();
         let mut last = None;
         loop {
-            let held = slot.borrow().clone();
+            let Slot { lease: held, before } = slot.borrow().clone();
+            if let Some(before) = before {
+                self.change(&before, &setup(&held)).await?;
+                slot.borrow_mut().before = None;
+                self.note(book);
+            }
             let outcome = match &held {
                 Some(lease) => client.next(lease).await,
                 None => client.acquire_at_last(last.as_ref()).await.map(Event::Renewed),
@@ -149,27 +158,25 @@ impl Attachment {
                 }
                 Err(gone @ Error::Gone(_)) => return Err(gone),
                 Err(error) => {
-                    tracing::warn!("{}: {error}; trying again in {} s", self.key, RETRY.as_secs());
+                    tracing::warn!("{}: {}; trying again in {} s", self.key, self.words(&error), RETRY.as_secs());
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
-            last = now.clone().or(held.clone());
-            slot.replace(now.clone());
+            let (before, after) = (setup(&held), setup(&now));
+            if let Some(lease) = &now {
+                let verb = if held.is_some() { "renewed" } else { "given" };
+                tracing::info!("{}: lease of {} {verb}{}", self.key, listed(&after), in_words(F::expires(lease)));
+            }
+            last = now.clone().or(held);
+            slot.replace(Slot { lease: now, before: (before != after).then_some(before) });
             self.note(book);
-            let setup = |lease: &Option<F::Lease>| lease.as_ref().map(F::setup).unwrap_or_default();
-            self.change(&setup(&held), &setup(&now), now.as_ref().map(F::expires)).await?;
         }
     }
 
     /// Makes the link follow a change, and says so.
-    async fn change(&self, before: &Setup, after: &Setup, expires: Option<Moment>) -> podwire_dhcp::Result<()> {
-        let until = expires.map(in_words).unwrap_or_default();
-        if before == after {
-            tracing::info!("{}: lease of {} renewed{until}", self.key, listed(after));
-            return Ok(());
-        }
-        tracing::info!("{}: address was {}, is {}{until}", self.key, listed(before), listed(after));
+    async fn change(&self, before: &Setup, after: &Setup) -> podwire_dhcp::Result<()> {
+        tracing::info!("{}: address was {}, is {}", self.key, listed(before), listed(after));
         let with_priority = |setup: &Setup| Setup { routes: self.routes(&setup.routes), ..setup.clone() };
         match link::follow(&self.place, &with_priority(before), &with_priority(after)).await {
             Err(Error::Kernel(error)) => tracing::error!("{}: the link could not follow: {error}", self.key),
@@ -179,7 +186,7 @@ impl Attachment {
     }
 
     /// Writes the leases down; a failure is told and no more, since they are good all the same.
-    pub(super) fn note(&self, book: &Book) {
+    fn note(&self, book: &Book) {
         if !self.over.get()
             && let Err(error) = book.keep(&self.record(book))
         {
@@ -194,15 +201,15 @@ impl Attachment {
             number: self.number,
             boot: book.boot().to_owned(),
             wanted: self.wanted.clone(),
-            lease4: self.leases.v4.borrow().clone(),
-            lease6: self.leases.v6.borrow().clone(),
+            v4: self.leases.v4.borrow().clone(),
+            v6: self.leases.v6.borrow().clone(),
         }
     }
 
     /// Ends the keeping, and gives the leases back to their servers.
     pub(super) async fn release(&self) {
         self.stop();
-        let (v4, v6) = (self.leases.v4.take(), self.leases.v6.take());
+        let (v4, v6) = (self.leases.v4.take().lease, self.leases.v6.take().lease);
         join(self.give_back(self.client4(), v4), self.give_back(self.client6(), v6)).await;
     }
 
@@ -213,13 +220,13 @@ impl Attachment {
             Ok(()) => tracing::info!("{}: lease of {what} released", self.key),
             Err(error) => {
                 let until = in_words(F::expires(&lease));
-                tracing::warn!("{}: lease of {what} cannot be released{until}: {error}", self.key);
+                tracing::warn!("{}: lease of {what} cannot be released{until}: {}", self.key, self.words(&error));
             }
         }
     }
 
     /// Ends the keeping.
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.over.set(true);
         if let Some(keeper) = self.keeper.take() {
             keeper.abort();
@@ -228,6 +235,11 @@ impl Attachment {
 
     pub(super) fn kept_by(&self, keeper: AbortHandle) {
         self.keeper.replace(Some(keeper));
+    }
+
+    /// An error in words that name the namespace as the runtime does.
+    pub(super) fn words(&self, error: &Error) -> String {
+        error.to_string().replace(&*self.place.netns().to_string_lossy(), &self.netns.to_string_lossy())
     }
 
     /// Whether the pod's namespace is where it was.
@@ -242,19 +254,19 @@ impl Attachment {
 
     /// Whether every lease that is wanted is held.
     pub(super) fn is_complete(&self) -> bool {
-        (!self.wanted.dhcp4 || self.leases.v4.borrow().is_some())
-            && (!self.wanted.dhcp6 || self.leases.v6.borrow().is_some())
+        (!self.wanted.dhcp4 || self.leases.v4.borrow().lease.is_some())
+            && (!self.wanted.dhcp6 || self.leases.v6.borrow().lease.is_some())
     }
 
     /// What the plugin is told.
     pub(super) fn result(&self) -> AddResult {
         let mut result = AddResult::default();
-        if let Some(lease) = &*self.leases.v4.borrow() {
+        if let Some(lease) = &self.leases.v4.borrow().lease {
             result.ips.push(Ip { interface: None, address: lease.address, gateway: lease.gateway.map(Into::into) });
             result.routes.extend(self.routes(&lease.routes));
             result.dns = lease.dns.clone();
         }
-        if let Some(lease) = &*self.leases.v6.borrow() {
+        if let Some(lease) = &self.leases.v6.borrow().lease {
             let ip = |cidr| Ip { interface: None, address: cidr, gateway: lease.gateway.map(Into::into) };
             result.ips.extend(lease.addresses.iter().map(|address| ip(address.cidr)));
             result.routes.extend(self.routes(&lease.routes));
@@ -308,12 +320,14 @@ fn in_words(expires: Moment) -> String {
 struct Held<F: Family> {
     client: F,
     lease: Option<F::Lease>,
+    /// The client finds the link by it.
+    ns: Rc<Netns>,
 }
 
 impl<F: Family> Held<F> {
-    async fn get(client: F) -> podwire_dhcp::Result<Self> {
+    async fn get(client: F, ns: &Rc<Netns>) -> podwire_dhcp::Result<Self> {
         let lease = client.acquire().await?;
-        Ok(Self { client, lease: Some(lease) })
+        Ok(Self { client, lease: Some(lease), ns: Rc::clone(ns) })
     }
 
     fn keep(mut self) -> F::Lease {
@@ -324,11 +338,14 @@ impl<F: Family> Held<F> {
 impl<F: Family> Drop for Held<F> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            let client = self.client.clone();
+            let (client, ns) = (self.client.clone(), Rc::clone(&self.ns));
             tokio::task::spawn_local(async move {
-                if let Err(error) = client.release(&lease).await {
-                    tracing::warn!("a lease that nobody wants any more cannot be released: {error}");
+                let what = listed(&F::setup(&lease));
+                match client.release(&lease).await {
+                    Ok(()) => tracing::info!("lease of {what} released, since its ADD did not end well"),
+                    Err(error) => tracing::warn!("lease of {what}, which nobody wants, cannot be released: {error}"),
                 }
+                drop(ns);
             });
         }
     }

@@ -14,6 +14,7 @@ use podwire_spec::{Error, Result, code, container_id, hash, interface_name, netw
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::family::Slot;
 use crate::config::Wanted;
 
 /// A lease with every option of its server, in JSON, is some kilobytes; what is longer than this is none.
@@ -72,8 +73,8 @@ pub(super) struct Record {
     /// The boot that the leases' times count from.
     pub(super) boot: String,
     pub(super) wanted: Wanted,
-    pub(super) lease4: Option<Lease4>,
-    pub(super) lease6: Option<Lease6>,
+    pub(super) v4: Slot<Lease4>,
+    pub(super) v6: Slot<Lease6>,
 }
 
 /// The folder of leases, open and locked: it is one daemon's.

@@ -4,6 +4,7 @@ use std::{
 };
 
 use super::*;
+use crate::daemon::family::Setup;
 
 fn record(id: &str) -> Record {
     Record {
@@ -19,8 +20,8 @@ fn record(id: &str) -> Record {
             dhcp4: true,
             dhcp6: false,
         },
-        lease4: None,
-        lease6: None,
+        v4: Slot::default(),
+        v6: Slot { lease: None, before: Some(Setup { mtu: Some(1400), ..Setup::default() }) },
     }
 }
 

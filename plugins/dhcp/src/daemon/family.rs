@@ -4,11 +4,28 @@ use std::cell::RefCell;
 
 use podwire_dhcp::{Client4, Client6, Event, Lease4, Lease6, Moment, Result};
 use podwire_spec::{Cidr, Route};
+use serde::{Deserialize, Serialize};
 
 use super::attachment::Leases;
 
+/// The lease of one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Slot<L> {
+    /// None while another one is asked for.
+    pub(super) lease: Option<L>,
+    /// What the link is still like, where it has to follow yet: a daemon that was killed between lease and link goes on
+    /// from there.
+    pub(super) before: Option<Setup>,
+}
+
+impl<L> Default for Slot<L> {
+    fn default() -> Self {
+        Self { lease: None, before: None }
+    }
+}
+
 /// What a lease makes of the pod's link.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setup {
     pub(super) addresses: Vec<Cidr>,
     pub(super) routes: Vec<Route>,
@@ -27,7 +44,7 @@ pub(super) trait Family: Clone + 'static {
     fn setup(lease: &Self::Lease) -> Setup;
     fn expires(lease: &Self::Lease) -> Moment;
     /// Where an attachment has its lease.
-    fn slot(leases: &Leases) -> &RefCell<Option<Self::Lease>>;
+    fn slot(leases: &Leases) -> &RefCell<Slot<Self::Lease>>;
 }
 
 macro_rules! family {
@@ -59,7 +76,7 @@ macro_rules! family {
                 lease.expires
             }
 
-            fn slot(leases: &Leases) -> &RefCell<Option<$lease>> {
+            fn slot(leases: &Leases) -> &RefCell<Slot<$lease>> {
                 &leases.$slot
             }
         }

@@ -41,6 +41,13 @@ impl Socket {
         Ok(Self { listener: UnixListener::from_std(listener)?, own })
     }
 
+    /// Where it is, for the log.
+    pub(super) fn name(&self) -> String {
+        let address = self.listener.local_addr();
+        let path = address.ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+        path.unwrap_or_else(|| "a socket without a name".to_owned())
+    }
+
     /// The next connection of root's; others are closed without a word.
     ///
     /// # Errors

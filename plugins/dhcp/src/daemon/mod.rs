@@ -76,7 +76,7 @@ async fn run(flags: Flags) -> Result<()> {
     let registry = Rc::new(Registry::new(settings(&flags), book, Watch::new()));
     registry.resume().await?;
     notify("READY=1");
-    tracing::info!("listening at \"{}\", leases in \"{}\"", flags.socket.display(), flags.state.display());
+    tracing::info!("listening at \"{}\", leases in \"{}\"", socket.name(), flags.state.display());
     let work = pin!(futures_util::future::join(accept(&socket, &registry), watch(&registry)));
     let (terminated, interrupted) = (pin!(terminate.recv()), pin!(interrupt.recv()));
     match select(select(terminated, interrupted), work).await {

@@ -100,14 +100,14 @@ impl Registry {
             self.end(&one).await?;
         }
         let one = Attachment::new(key, &netns, wanted, &self.settings);
-        let one = Rc::new(one.map_err(|error| failed(&error))?);
+        let one = Rc::new(one.map_err(|error| failed(&error, &error.to_string()))?);
         tracing::info!("{}: asking for a lease", one.key);
-        one.acquire().await.map_err(|error| failed(&error))?;
+        one.acquire().await.map_err(|error| failed(&error, &one.words(&error)))?;
         // From here on it is known, whatever becomes of this call: DEL finds it.
         self.keep(Rc::clone(&one));
         let kept = self.book.keep(&one.record(&self.book));
         let outcome = match kept {
-            Ok(()) => one.set_mtu().await.map_err(|error| failed(&error)),
+            Ok(()) => one.set_mtu().await.map_err(|error| failed(&error, &one.words(&error))),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -191,7 +191,7 @@ impl Registry {
         }
     }
 
-    /// The next thing that happens to a folder with namespaces.
+    /// Where to hear of namespaces that go.
     pub(super) fn watch(&self) -> &Watch {
         &self.watch
     }
@@ -203,7 +203,7 @@ impl Registry {
             let (registry, one) = (Rc::clone(self), Rc::clone(&one));
             async move {
                 let error = one.keep(&registry.book).await;
-                tracing::warn!("{}: lease given up: {error}", one.key);
+                tracing::warn!("{}: lease given up: {}", one.key, one.words(&error));
                 let is_it = registry.find(&one.key).is_some_and(|now| Rc::ptr_eq(&now, &one));
                 if is_it {
                     registry.drop_from_books(&one);
@@ -291,10 +291,9 @@ fn configured(args: &CmdArgs) -> Result<(Key, NetConf<DhcpConfig>)> {
 }
 
 /// An error of the client's in the terms of CNI.
-fn failed(error: &podwire_dhcp::Error) -> Error {
+fn failed(error: &podwire_dhcp::Error, words: &str) -> Error {
     use podwire_dhcp::Error as Dhcp;
-    let text = error.to_string();
-    let (msg, details) = text.split_once("; ").unwrap_or((&text, ""));
+    let (msg, details) = words.split_once("; ").unwrap_or((words, ""));
     let code = match error {
         Dhcp::Gone(_) => code::UNKNOWN_CONTAINER,
         Dhcp::Silent { .. } => code::TRY_AGAIN,

@@ -1,0 +1,90 @@
+//! What an address plugin asks of this program: to wait so that SIGTERM is heard, and to speak with the pod's network.
+
+use std::{cell::OnceCell, net::IpAddr, os::fd::BorrowedFd, path::Path, pin::pin, rc::Rc, time::Duration};
+
+use futures_util::FutureExt;
+use podwire_ipam::Runner;
+use podwire_net::{Errno, LinkChange, Net, Netns, Prober, Termination, Woken};
+use podwire_spec::{Env, Error, Mac, code};
+
+use crate::{addresses::set_up_sysctls, output::to_wire};
+
+/// Waits that SIGTERM ends.
+#[derive(Debug, Default)]
+pub(crate) struct Waits(OnceCell<Rc<Termination>>);
+
+impl Waits {
+    /// In a call that hears of SIGTERM already.
+    pub(crate) fn with(termination: Rc<Termination>) -> Self {
+        Self(OnceCell::from(termination))
+    }
+
+    /// Without that, the signal is caught once there is something to wait for: most calls end before.
+    fn termination(&self) -> podwire_net::Result<&Termination> {
+        match self.0.get() {
+            Some(termination) => Ok(termination),
+            None => {
+                let termination = Rc::new(Termination::catch()?);
+                Ok(self.0.get_or_init(|| termination))
+            }
+        }
+    }
+
+    fn ask(&self, env: &Env, ips: &[IpAddr], wait: Duration) -> anyhow::Result<Vec<Option<Mac>>> {
+        let net = Net::open(Netns::open(Path::new(&env.netns))?)?;
+        let link = at_once(net.link(&env.ifname))?
+            .ok_or_else(|| Error::invalid("ipam.probe", format!("the pod has no link {:?} to ask from", env.ifname)))?;
+        if link.kind == "ipvlan" && ips.iter().any(IpAddr::is_ipv4) {
+            return Err(Error::invalid("ipam.probe", format!("pod's link {:?} is an ipvlan, which hears no answers", link.name))
+                .with_details("the kernel hands a frame to the pod that has the address in it, and an answer to a probe has none; leave \"probe\" out")
+                .into());
+        }
+        if !link.up {
+            let ipv6 = ips.iter().any(IpAddr::is_ipv6);
+            net.ns().run(|| set_up_sysctls(&link.name, ipv6, false))??;
+            at_once(net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }))?;
+        }
+        let answers = net.ns().run(|| Prober::open(&link))?.and_then(|prober| {
+            let termination = self.termination()?;
+            prober.who_has(ips, wait, termination)
+        });
+        if !link.up && link.kind == "bond" {
+            // To some bonds it is left to announce the pod's addresses when they are set up.
+            at_once(net.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }))?;
+        }
+        Ok(answers?)
+    }
+}
+
+impl Runner for Waits {
+    fn wait_for_lock(&self, file: BorrowedFd<'_>) -> Result<(), Error> {
+        match self.termination().and_then(|termination| termination.lock(file)) {
+            Ok(Woken::Terminated) => Err(ended()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(to_wire(&error.into())),
+        }
+    }
+
+    fn probe(&self, env: &Env, ips: &[IpAddr], wait: Duration) -> Result<Vec<Option<Mac>>, Error> {
+        self.ask(env, ips, wait).map_err(|error| match error.downcast_ref::<podwire_net::Error>() {
+            Some(error) if error.is(Errno::EINTR) => ended(),
+            _ => to_wire(&error),
+        })
+    }
+}
+
+/// SIGTERM came.
+pub(crate) fn ended() -> Error {
+    Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone")
+}
+
+/// The outcome of requests to the kernel, which does them while they are sent: they are done when they were asked for, or
+/// after giving way to others, of whom there are none here.
+fn at_once<T>(request: impl Future<Output = T>) -> T {
+    let mut request = pin!(request);
+    loop {
+        if let Some(outcome) = request.as_mut().now_or_never() {
+            return outcome;
+        }
+    }
+}
