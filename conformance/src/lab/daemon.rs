@@ -89,14 +89,13 @@ impl Daemon {
 
     /// Ends it with `signal` and starts it again; the socket is open all the while.
     pub fn restart(self, signal: Signal) -> Result<Self> {
-        self.absent(signal, || Ok(()))
+        self.absent(signal, |_| Ok(()))
     }
 
-    /// Ends it with `signal`, does `work`, and starts it again.
-    pub fn absent(self, signal: Signal, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+    /// Ends it with `signal`, does `work` with how it ended, and starts it again.
+    pub fn absent(self, signal: Signal, work: impl FnOnce(ExitStatus) -> Result<()>) -> Result<Self> {
         let Self { node, program, args, directory, listener, service } = self;
-        service.end(signal)?;
-        work()?;
+        work(service.end(signal)?)?;
         let service = launch(&node, &program, &args, listener.as_ref())?;
         Ok(Self { node, program, args, directory, listener, service })
     }

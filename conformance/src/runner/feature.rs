@@ -107,12 +107,9 @@ impl Feature {
         }
     }
 
-    /// Whether another kernel can help, rather than another program or user.
+    /// Whether another kernel can help, rather than another program. Whoever starts a guest is root in it.
     pub fn is_kernels(self) -> bool {
-        !matches!(
-            self,
-            Self::Strace | Self::Reference | Self::Cnitool | Self::Containerd | Self::DhcpServers | Self::Root
-        )
+        !matches!(self, Self::Strace | Self::Reference | Self::Cnitool | Self::Containerd | Self::DhcpServers)
     }
 
     /// Its name in `list` and in messages.

@@ -58,8 +58,7 @@ pub(super) fn run_elsewhere(
     let (kernel, tool): (Vec<Chosen>, Vec<Chosen>) =
         tests.iter().partition(|(_, test)| lacking(test, here).into_iter().all(Feature::is_kernels));
     for test in &tool {
-        let root = lacking(test.1, here).contains(&Feature::Root);
-        not_run(test, if root { "run as root of the machine" } else { "another kernel would not help; install it" });
+        not_run(test, "another kernel would not help; install it");
     }
     if kernel.is_empty() {
         return;

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Offer, SOON, Software};
 use crate::lab::Space;
-use crate::lab::service::{Service, quiet};
+use crate::lab::service::Service;
 
 fn command() -> Result<Command> {
-    let mut command = quiet(Software::Dnsmasq.find().context("dnsmasq: not found; run .ci/setup test")?);
+    let mut command = super::command(Software::Dnsmasq)?;
     command
         // With `--port=0` it is no name server.
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--pid-file", "--port=0"])

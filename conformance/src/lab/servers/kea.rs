@@ -7,24 +7,22 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Offer, SOON, Software, unpacked};
-use crate::lab::service::{Service, quiet};
+use super::{Offer, SOON, Software, command, unpacked};
+use crate::lab::service::Service;
 use crate::lab::{Address, Space, mac_text};
 
 pub(super) fn start(software: Software, space: &Space, link: &str, directory: &Path, offer: &Offer) -> Result<Service> {
     let name = software.program();
-    let program = software.find().with_context(|| format!("{name}: not found; run .ci/setup test"))?;
     let configuration = directory.join("kea.json");
     fs::write(&configuration, self::configuration(software, link, directory, offer)?.to_string())
         .with_context(|| format!("{configuration:?}: write"))?;
-    let mut command = quiet(program);
+    let mut command = command(software)?;
     command.arg("-c").arg(&configuration);
     for directory_of in ["KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR", "KEA_DHCP_DATA_DIR", "KEA_LOG_FILE_DIR"] {
         command.env(directory_of, directory);
     }
     if let Some(root) = unpacked() {
-        let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
-        command.env("LD_LIBRARY_PATH", libraries).env("KEA_LFC_EXECUTABLE", root.join("usr/sbin/kea-lfc"));
+        command.env("KEA_LFC_EXECUTABLE", root.join("usr/sbin/kea-lfc"));
     }
     if software == Software::Kea6 {
         // It serves by the link-local address, which the kernel tries for a second or two first.

@@ -7,15 +7,16 @@ mod kea;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::Space;
-use super::service::Service;
+use super::service::{Service, quiet};
 
-/// A server starts, reads its configuration again, or sees a packet, within this time even on a busy machine.
+/// A server starts, or has seen a packet, within this time even on a busy machine.
 const SOON: Duration = Duration::from_secs(15);
 
 /// Whose server.
@@ -47,6 +48,19 @@ impl Software {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|directory| directory.join(self.program())).find(|path| path.is_file())
     }
+}
+
+/// A command that starts it, with the libraries that were unpacked beside it.
+fn command(software: Software) -> Result<Command> {
+    let program = software.find();
+    let program = program.with_context(|| format!("{}: not found; run .ci/setup test", software.program()))?;
+    let mut command = quiet(program);
+    if let Some(root) = unpacked() {
+        let of = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let libraries = [root.join("usr/lib").join(&of), root.join("lib").join(&of)];
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    }
+    Ok(command)
 }
 
 /// The directory that the packages of the servers were unpacked in.

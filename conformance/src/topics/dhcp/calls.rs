@@ -35,7 +35,7 @@ fn p23_dhcp_check_sees_a_lost_lease(case: &Case) -> Result<()> {
     ensure!(site.server.confirmed(None) == before, "CHECK asked for another lease");
     let Site { daemon, server: _server, lan, .. } = site;
     let directory = daemon.leases();
-    let _daemon = daemon.absent(Signal::SIGKILL, || Ok(fs::remove_dir_all(&directory)?))?;
+    let _daemon = daemon.absent(Signal::SIGKILL, |_| Ok(fs::remove_dir_all(&directory)?))?;
     let check = pod.attachment.check_call(&pod.result);
     case.unchanged(&[&lan.node, pod.space()], || check.fail(102))?.says(&["lease", "container-a"]).map(drop)
 }

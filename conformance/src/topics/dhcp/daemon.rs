@@ -94,7 +94,8 @@ fn dhcp_daemon_told_to_end_keeps_leases(case: &Case) -> Result<()> {
     let pod = site.pod("a", json!({}))?;
     let Site { daemon, server, .. } = site;
     let leases_there = daemon.leases();
-    let daemon = daemon.absent(Signal::SIGTERM, || {
+    let daemon = daemon.absent(Signal::SIGTERM, |status| {
+        ensure!(status.success(), "the daemon: {status}");
         ensure!(fs::read_dir(&leases_there)?.count() > 0, "no lease is kept in {leases_there:?}");
         Ok(())
     })?;
@@ -108,7 +109,7 @@ fn dhcp_daemon_passes_over_corrupt_leases(case: &Case) -> Result<()> {
     let pods = pods.into_iter().collect::<Result<Vec<Pod>>>()?;
     let Site { daemon, server, .. } = site;
     let directory = daemon.leases();
-    let daemon = daemon.absent(Signal::SIGKILL, || {
+    let daemon = daemon.absent(Signal::SIGKILL, |_| {
         let of = |name: &str| -> Result<std::path::PathBuf> {
             let mut all = fs::read_dir(&directory)?.filter_map(|entry| Some(entry.ok()?.path()));
             let word = format!("container-{name}");
@@ -205,7 +206,7 @@ fn dhcp_daemon_forgets_pods_that_went_without_it(case: &Case) -> Result<()> {
     let pod = Named::add(&site, "a")?;
     let call = pod.call("DEL");
     let Site { daemon, .. } = site;
-    let daemon = daemon.absent(Signal::SIGKILL, || {
+    let daemon = daemon.absent(Signal::SIGKILL, |_| {
         drop(pod);
         Ok(())
     })?;
