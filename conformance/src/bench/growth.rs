@@ -52,7 +52,7 @@ struct Scene {
 pub(super) fn measure(plugins: &Pair<&Path>, leases: &Path, rounds: usize) -> Result<(Vec<Growth>, Vec<Bar>)> {
     let scene = |title: String, count: u16, subnet: &'static str, every: usize| -> Result<Scene> {
         eprintln!("{title} ...");
-        let folder = leases.join(&title);
+        let folder = leases.join(title.replace('/', ""));
         let network = |plugins: &Path, name: &str| Network::new(plugins, &folder.join(name), count, subnet);
         let both = Pair { ours: network(plugins.ours, "ours")?, reference: network(plugins.reference, "reference")? };
         Ok(Scene { title, both, every })
