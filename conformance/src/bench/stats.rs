@@ -21,6 +21,12 @@ impl Series {
         self.at(0.95)
     }
 
+    /// The one that 10 of 100 do not exceed, in milliseconds; 0 of an empty series. A busy machine adds to many of the
+    /// calls, as long as a turn of somebody else takes, but hardly to all: so this is what the call itself takes.
+    pub(super) fn quick(&self) -> f64 {
+        self.at(0.1)
+    }
+
     /// Nearest rank: always a time that was measured.
     fn at(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
@@ -49,7 +55,7 @@ mod tests {
     #[test]
     fn ranks_are_times_that_were_measured() {
         let hundred = series((1..=100).rev());
-        assert_eq!((hundred.median(), hundred.p95()), (50.0, 95.0));
+        assert_eq!((hundred.quick(), hundred.median(), hundred.p95()), (10.0, 50.0, 95.0));
         assert_eq!((series([7]).median(), series([7]).p95()), (7.0, 7.0));
         assert_eq!((series([1, 9]).median(), series([1, 9]).p95()), (1.0, 9.0));
     }
