@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -220,7 +221,6 @@ fn kill_at(call: Call, name: &str, nth: usize) -> Result<bool> {
         return Ok(false);
     }
     // strace ends as what it started did.
-    use std::os::unix::process::ExitStatusExt;
     if output.status.signal() != Some(9) && output.status.code() != Some(137) {
         bail!("{}: {} {}", output.status, output.stdout, output.stderr);
     }
