@@ -114,6 +114,7 @@ impl<C> Context<C> {
     pub async fn lend(&mut self, link: &Link, in_pod: bool) -> Result<Link> {
         let home = self.net(in_pod)?;
         let _lock = home.ns().lock().await?;
+        let link = &self.as_it_was(home, link, in_pod).await?;
         let addresses = home.addresses(link.index).await?.into_iter().filter(|address| !address.automatic);
         let loan = Loan {
             name: link.name.clone(),
@@ -125,9 +126,7 @@ impl<C> Context<C> {
             up: link.up,
             addresses: addresses.map(|address| address.cidr).collect(),
         };
-        // The link is here, so whatever says that it is lent is out of date.
         let loopback = loopback(home).await?;
-        forget(home, &loopback, &loan.name).await?;
         let name = loan.name.clone();
         self.undo_by(format!("give back link {name:?}"), async move |cx| cx.give_back_one(&name, in_pod).await);
         let home = self.net(in_pod)?;
@@ -150,6 +149,21 @@ impl<C> Context<C> {
                 moved.ok_or_else(|| Error::new(code::KERNEL, format!("link {:?}: lost on its way", link.name)).into())
             }
         }
+    }
+
+    /// A link that is here, and so is not lent whatever its notes say. If there are any, the call that was to bring it
+    /// home or to take it was killed, or the kernel has returned it: it becomes what it was before it is lent again.
+    async fn as_it_was(&self, home: &Net, link: &Link, in_pod: bool) -> Result<Link> {
+        let notes = loopback(home).await?;
+        if !notes.altnames.iter().filter_map(|altname| split(altname)).any(|note| note.0 == link.name) {
+            return Ok(link.clone());
+        }
+        if let Some(loan) = Loan::all(&notes.altnames).iter().find(|loan| loan.name == link.name && loan.is(link)) {
+            self.take_home(home, &notes, loan, in_pod).await?;
+        }
+        forget(home, &loopback(home).await?, &link.name).await?;
+        let gone = || Error::new(code::KERNEL, format!("link {:?}: lost while it was put in order", link.name));
+        Ok(home.link(&link.name).await?.ok_or_else(gone)?)
     }
 
     /// Who has a link of the node that is lent; a container and its interface.
