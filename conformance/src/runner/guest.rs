@@ -114,7 +114,7 @@ fn in_guest(tests: &[Chosen], cni_path: &Path) -> Result<(Vec<Record>, String)> 
     File::create(&orders.results).context("results: create")?;
     let console = dir.path().join("console");
     let all: Duration = tests.iter().map(|(_, test)| test.limit).sum();
-    let limit = Duration::from_mins(1) + all.min(Duration::from_mins(14));
+    let limit = Duration::from_mins(1) + all.min(Duration::from_mins(29));
     let booted = guest.boot(&path, File::create(&console)?, limit);
     let ending = booted.map_or_else(|e| format!("{e:#}"), |()| "it powered off".to_owned());
     let said = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
