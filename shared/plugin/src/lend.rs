@@ -114,7 +114,8 @@ impl<C> Context<C> {
     pub async fn lend(&mut self, link: &Link, in_pod: bool) -> Result<Link> {
         let home = self.net(in_pod)?;
         let _lock = home.ns().lock().await?;
-        let link = &self.as_it_was(home, link, in_pod).await?;
+        let loopback = loopback(home).await?;
+        let link = &self.as_it_was(home, &loopback, link, in_pod).await?;
         let addresses = home.addresses(link.index).await?.into_iter().filter(|address| !address.automatic);
         let loan = Loan {
             name: link.name.clone(),
@@ -126,7 +127,6 @@ impl<C> Context<C> {
             up: link.up,
             addresses: addresses.map(|address| address.cidr).collect(),
         };
-        let loopback = loopback(home).await?;
         let name = loan.name.clone();
         self.undo_by(format!("give back link {name:?}"), async move |cx| cx.give_back_one(&name, in_pod).await);
         let home = self.net(in_pod)?;
@@ -153,13 +153,12 @@ impl<C> Context<C> {
 
     /// A link that is here, and so is not lent whatever its notes say. If there are any, the call that was to bring it
     /// home or to take it was killed, or the kernel has returned it: it becomes what it was before it is lent again.
-    async fn as_it_was(&self, home: &Net, link: &Link, in_pod: bool) -> Result<Link> {
-        let notes = loopback(home).await?;
+    async fn as_it_was(&self, home: &Net, notes: &Link, link: &Link, in_pod: bool) -> Result<Link> {
         if !notes.altnames.iter().filter_map(|altname| split(altname)).any(|note| note.0 == link.name) {
             return Ok(link.clone());
         }
         if let Some(loan) = Loan::all(&notes.altnames).iter().find(|loan| loan.name == link.name && loan.is(link)) {
-            self.take_home(home, &notes, loan, in_pod).await?;
+            self.take_home(home, notes, loan, in_pod).await?;
         }
         forget(home, &loopback(home).await?, &link.name).await?;
         let gone = || Error::new(code::KERNEL, format!("link {:?}: lost while it was put in order", link.name));
