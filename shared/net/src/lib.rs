@@ -29,6 +29,7 @@ mod note;
 mod number;
 mod packet;
 mod probe;
+mod release;
 mod route;
 mod sysctl;
 mod termination;

@@ -106,6 +106,13 @@ impl Net {
         if let Some(found) = look().await? {
             return Ok(found);
         }
+        // Subscribed before the next look, so that nothing is missed between the two.
+        let events = self.watch(object, group)?;
+        self.wait_on(&events, object, patience, look).await
+    }
+
+    /// A socket that is told of what happens to `group`.
+    pub(crate) fn watch(&self, object: &str, group: MulticastGroup) -> Result<TokioSocket> {
         let runtime = runtime::Handle::current();
         let subscribe = || {
             let _on = runtime.enter();
@@ -114,8 +121,17 @@ impl Net {
             socket.socket_mut().add_membership(group as u32)?;
             io::Result::Ok(socket)
         };
-        // Subscribed before the next look, so that nothing is missed between the two.
-        let events = self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))?;
+        self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))
+    }
+
+    /// Looks at once, and again whenever `events` has something.
+    pub(crate) async fn wait_on<T>(
+        &self,
+        events: &TokioSocket,
+        object: &str,
+        patience: Duration,
+        look: impl AsyncFn() -> Result<Option<T>>,
+    ) -> Result<T> {
         let watch = async {
             let mut event = Vec::with_capacity(BUFFER);
             loop {
@@ -213,6 +229,16 @@ impl Net {
         }
         Ok(buffer)
     }
+}
+
+/// The bytes of a change, to be sent over a socket of its own.
+pub(crate) fn acknowledged(message: Message) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// What an exchange gives, or errno and words.

@@ -114,7 +114,7 @@ impl Default for PodSide {
 /// Of the kernel.
 pub async fn delete_pod_link<C>(cx: &Context<C>) -> Result<()> {
     if let Some(pod) = cx.pod_if_any()? {
-        pod.delete_link(&cx.env.ifname).await?;
+        pod.release_link(&cx.env.ifname).await?;
     }
     Ok(())
 }

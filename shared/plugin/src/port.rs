@@ -188,7 +188,7 @@ impl<C> Context<C> {
     /// Of the kernel.
     pub async fn delete_port(&self) -> Result<()> {
         let name = host_veth_name(&self.env.container_id, &self.env.ifname);
-        if !self.host.delete_link(&name).await? {
+        if !self.host.release_link(&name).await? {
             // The attachment may have been made by the reference plugin, which invents names.
             delete_pod_link(self).await?;
         }
