@@ -31,6 +31,7 @@ mod packet;
 mod probe;
 mod release;
 mod route;
+mod sweep;
 mod sysctl;
 mod termination;
 mod vlan;

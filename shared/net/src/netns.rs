@@ -37,7 +37,8 @@ impl Netns {
     /// # Errors
     /// If `/proc` is not mounted.
     pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
+        let (file, name) = open(Path::new("/proc/thread-self/ns/net"))?;
+        Ok(Self { file, name, is_current: false })
     }
 
     /// The namespace of the calling thread, in a program whose threads are all in it: to work there is no visit.
@@ -53,12 +54,7 @@ impl Netns {
     /// # Errors
     /// ENOENT where there is none, EINVAL where the file is not a network namespace.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = format!("network namespace {:?}", path.display().to_string());
-        // O_NONBLOCK: a hostile path could be a FIFO, on which a plain open would wait for ever.
-        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
-        let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-            .map(File::from)
-            .map_err(|errno| Error::new(&name, "open", errno))?;
+        let (file, name) = open(path)?;
         let kind = fstatfs(&file).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type();
         if kind != NSFS_MAGIC {
             return Err(Error { words: "not a namespace".to_owned(), ..Error::new(&name, "open", Errno::EINVAL) });
@@ -155,6 +151,17 @@ impl Netns {
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
         self.file.as_raw_fd()
     }
+}
+
+/// Opens what may be a namespace; gives the name for messages too.
+fn open(path: &Path) -> Result<(File, String)> {
+    let name = format!("network namespace {:?}", path.display().to_string());
+    // O_NONBLOCK: a hostile path could be a FIFO, on which a plain open would wait for ever.
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
+    let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .map(File::from)
+        .map_err(|errno| Error::new(&name, "open", errno))?;
+    Ok((file, name))
 }
 
 /// A namespace is locked for as long as this lives.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use anyhow::Context as _;
 use futures_util::future::{join3, try_join_all};
 use podwire_net::{Link, Net};
 use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, NetConf};
@@ -201,10 +200,8 @@ impl<T: Attach> Plugin for T {
         let mut errors = Vec::new();
         match cx.host.links().await {
             Ok(links) => {
-                for link in links.iter().filter(|link| cx.is_dead_link(link, &valid)) {
-                    let deleted = cx.host.delete_link_at(link.index).await;
-                    errors.extend(deleted.with_context(|| format!("link {:?}", link.name)).err());
-                }
+                let dead: Vec<_> = links.iter().filter(|link| cx.is_dead_link(link, &valid)).collect();
+                errors.extend(cx.host.delete_links(&dead).await.into_iter().map(Into::into));
             }
             Err(error) => errors.push(error.into()),
         }

@@ -5,6 +5,7 @@ mod collect;
 mod delegate;
 mod every;
 pub(super) mod faults;
+mod release;
 mod remove;
 mod rollback;
 mod status;
@@ -17,6 +18,7 @@ pub(super) const TESTS: &[&[Test]] = &[
     delegate::TESTS,
     every::TESTS,
     remove::TESTS,
+    release::TESTS,
     check::TESTS,
     collect::TESTS,
     status::TESTS,
