@@ -19,7 +19,7 @@ const MIIMON: u32 = 100;
 /// milliseconds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Config {
+pub struct Config {
     /// The bond's name in the pod. Default: `CNI_IFNAME`.
     ifname: String,
     /// The mode, by name or number. Default: `active-backup`.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, named by the field's standard plugin")]
-pub(crate) struct Config {
+pub struct Config {
     /// The bridge's name; it is made if it is not there. Default: `cni0`.
     pub(crate) bridge: String,
     /// Give the bridge the gateway's address. Default: false.

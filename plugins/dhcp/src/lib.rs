@@ -13,6 +13,7 @@ pub mod daemon;
 mod gob;
 mod messages;
 mod plugin;
+pub mod rehearsal;
 mod rpc;
 
 pub use config::DhcpConfig;

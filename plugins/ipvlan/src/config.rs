@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// The options of the reference plugin, by the same names and with the same defaults, and two of our own.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Config {
+pub struct Config {
     /// The parent. Default: in a chain the previous plugin's interface, else the link of the default route.
     master: Option<String>,
     /// At which layer the pod is joined to the parent's network. Default: l2.

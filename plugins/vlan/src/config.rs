@@ -16,7 +16,7 @@ const MAX_PRIORITY: u32 = 7;
 /// The reference plugin's options, by the same names and with the same defaults, and podwire's own.
 #[derive(Debug, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(crate) struct Config {
+pub struct Config {
     /// The parent. Default: the previous plugin's first interface, else the link of the default route.
     pub(crate) master: Option<String>,
     /// The number in the tag, 0 to 4094. Default: 0, which tags with a priority and no VLAN.

@@ -20,7 +20,7 @@ const MAX_VNI: u32 = 0x00ff_ffff;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, most of them the kernel's")]
-pub(crate) struct Config {
+pub struct Config {
     /// The VXLAN network identifier, 0 to 16777215.
     pub(crate) vni: u32,
     /// The device's name on the node. Default: `vx` and the VNI.

@@ -51,6 +51,7 @@ mod names;
 mod options;
 mod place;
 mod ready;
+pub mod rehearsal;
 mod retry;
 mod router;
 #[cfg(test)]

@@ -95,6 +95,11 @@ impl Machine6 {
         }
     }
 
+    /// The transaction number of this state: what has another one is no answer.
+    pub(crate) fn xid(&self) -> [u8; 3] {
+        self.xid
+    }
+
     fn question(&self, now: Moment) -> Question {
         let elapsed = u16::try_from((now - self.started).as_millis() / 10).unwrap_or(u16::MAX);
         let question = |kind, addresses: &[Ipv6Addr], server: Option<&Vec<u8>>| Question {

@@ -67,7 +67,7 @@ impl Router {
     ///
     /// # Errors
     /// In words, where it is none.
-    fn read(bytes: &[u8], from: IpAddr) -> Result<Self, &'static str> {
+    pub(crate) fn read(bytes: &[u8], from: IpAddr) -> Result<Self, &'static str> {
         let IpAddr::V6(address) = from else { return Err("not IPv6") };
         let Some(([134, 0, _, _, _, _, a, b], rest)) = bytes.split_first_chunk::<8>() else {
             return Err("not an advertisement");

@@ -252,7 +252,7 @@ fn failed(error: &io::Error) -> (Option<Errno>, String) {
 }
 
 /// The messages of a datagram.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Message>>> {
+pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Message>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;

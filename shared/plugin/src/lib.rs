@@ -24,6 +24,7 @@ mod lend;
 mod output;
 mod parent;
 mod port;
+pub mod rehearse;
 mod run;
 mod share;
 mod shim;

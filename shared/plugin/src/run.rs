@@ -152,7 +152,7 @@ fn read_stdin() -> Result<String, Error> {
 }
 
 /// Whether the configuration's version knows the command; and a word about keys that nobody knows.
-fn accept<C>(env: &Env, conf: &NetConf<C>) -> Result<()> {
+pub(crate) fn accept<C>(env: &Env, conf: &NetConf<C>) -> Result<()> {
     let since = match env.command {
         Command::Check => Version::V0_4_0,
         Command::Gc | Command::Status => Version::V1_1_0,

@@ -68,7 +68,7 @@ impl std::fmt::Display for Key {
 /// What is kept of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub(super) key: Key,
     /// The path of the pod's namespace, and its device and inode number.
     pub(super) netns: PathBuf,
@@ -193,11 +193,9 @@ impl Book {
         let mut text = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), MAX_RECORD as u64), &mut text)
             .map_err(|error| no_lease(error.to_string()))?;
-        let record: Record = serde_json::from_slice(&text).map_err(|error| no_lease(error.to_string()))?;
-        let Key { network, container_id, ifname } = &record.key;
-        let key = Key::new(network, container_id, ifname).map_err(|error| no_lease(error.msg))?;
-        if key.file() != name {
-            return Err(no_lease(format!("it says that it is {key}'s")));
+        let record = record(&text).map_err(no_lease)?;
+        if record.key.file() != name {
+            return Err(no_lease(format!("it says that it is {}'s", record.key)));
         }
         Ok(record)
     }
@@ -221,6 +219,17 @@ impl Book {
     fn failed(&self, operation: &str, name: &str, errno: rustix::io::Errno) -> Error {
         failed(operation, &self.path.join(name), errno)
     }
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// In words, where it is none.
+pub(crate) fn record(text: &[u8]) -> Result<Record, String> {
+    let record: Record = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let Key { network, container_id, ifname } = &record.key;
+    Key::new(network, container_id, ifname).map_err(|error| error.msg)?;
+    Ok(record)
 }
 
 fn failed(operation: &str, path: &Path, errno: rustix::io::Errno) -> Error {

@@ -30,6 +30,8 @@ use listen::{Socket, notify};
 use registry::{Registry, Settings};
 use watch::Watch;
 
+pub(crate) use {book::record, registry::rehearse};
+
 /// How often to look for pods that are gone without the kernel having told.
 const LOOK: Duration = Duration::from_secs(30);
 

@@ -270,13 +270,28 @@ fn held(one: &Attachment) -> Result<crate::gob::Value> {
 /// The attachment that a call is about. Of the configuration only the network's name counts, so that a pod can be
 /// deleted though the rest has become wrong.
 fn key(args: &CmdArgs) -> Result<Key> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: String,
-    }
-    let named: Named = serde_json::from_slice(&args.stdin)
+    let conf: serde_json::Value = serde_json::from_slice(&args.stdin)
         .map_err(|error| Error::new(code::DECODE, format!("network configuration: {error}")))?;
-    Key::new(&named.name, &args.container_id, &args.ifname)
+    let name = conf.get("name").and_then(serde_json::Value::as_str);
+    let missing = || Error::new(code::DECODE, "network configuration: name: expected the network's, a string");
+    Key::new(name.ok_or_else(missing)?, &args.container_id, &args.ifname)
+}
+
+/// What is made of a call before anybody is asked for a lease.
+///
+/// # Errors
+/// As the call itself.
+pub(crate) fn rehearse(method: Method, args: &CmdArgs) -> Result<()> {
+    match method {
+        Method::Allocate => {
+            let (key, conf) = configured(args)?;
+            let id = client_id(&key.container_id, &key.network, &key.ifname);
+            conf.plugin.wanted(id, &args.args).map(drop)
+        }
+        Method::Check | Method::Release => key(args).map(drop),
+        Method::Collect => parse(args).map(drop),
+        Method::Status => Ok(()),
+    }
 }
 
 fn parse(args: &CmdArgs) -> Result<NetConf<DhcpConfig>> {
