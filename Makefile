@@ -16,8 +16,11 @@ SUITE    := $(CARGO_TARGET_DIR)/$(TRIPLE)/suite/podwire-conformance
 CNI_BIN  := /opt/cni/bin
 # What make demo shows.
 PLUGIN   ?= bridge
+# For how long make fuzz runs each target, and which one; all of them if none is named.
+MINUTES  ?= 5
+TARGET   ?=
 
-.PHONY: help setup build plugins suite demo test bench lint install clean
+.PHONY: help setup build plugins suite demo test bench fuzz miri lint install clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +43,14 @@ bench: ## times of ADD and DEL against the reference plugins
 	@.ci/setup bench
 	@$(MAKE) --no-print-directory plugins suite
 	@.ci/lab $(SUITE) bench --cni-path $(BIN) --json $(CARGO_TARGET_DIR)/bench.json --assert
+
+fuzz: ## every reader of input from outside, with made-up input (MINUTES=5 for each, TARGET=bridge for one)
+	@.ci/setup fuzz
+	@.ci/fuzz $(MINUTES) $(TARGET)
+
+miri: ## the unit tests of what is pure, interpreted, to find undefined behaviour
+	@.ci/setup miri
+	@.ci/miri
 
 lint: ## formatting, clippy, licences, shell scripts
 	@.ci/setup lint

@@ -1,4 +1,8 @@
-//! Every fuzzer: it looks for bytes that make the target fail whose name the program has.
+//! The fuzzer: it looks for bytes that make that target fail whose name is in the variable `TARGET`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::run(env!("CARGO_BIN_NAME"), data));
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<String> = LazyLock::new(|| std::env::var("TARGET").expect("TARGET names what is tried"));
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::run(&TARGET, data));

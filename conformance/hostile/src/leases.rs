@@ -112,5 +112,6 @@ fn ask(data_dir: &Path, command: Command, container_id: &str, made: Option<&AddR
 }
 
 fn told<T>(outcome: Result<T, impl Into<podwire_plugin::anyhow::Error>>) -> Result<T, Error> {
-    outcome.map_err(|error| error.into().downcast().unwrap_or_else(|error| panic!("no error of the protocol: {error:#}")))
+    outcome
+        .map_err(|error| error.into().downcast().unwrap_or_else(|error| panic!("no error of the protocol: {error:#}")))
 }

@@ -33,9 +33,10 @@ fn said_by(result: &AddResult, version: Version) -> AddResult {
         let firsts = [(true, first(true)), (false, first(false))];
         said.ips = firsts.iter().filter_map(|(_, ip)| *ip).cloned().collect();
         said.ips.iter_mut().for_each(|ip| ip.interface = None);
-        let routes = firsts.iter().filter(|(_, ip)| ip.is_some()).flat_map(|(is_v4, _)| {
-            said.routes.iter().filter(move |route| route.dst.ip().is_ipv4() == *is_v4).cloned()
-        });
+        let routes = firsts
+            .iter()
+            .filter(|(_, ip)| ip.is_some())
+            .flat_map(|(is_v4, _)| said.routes.iter().filter(move |route| route.dst.ip().is_ipv4() == *is_v4).cloned());
         said.routes = routes.collect();
     }
     said

@@ -13,7 +13,8 @@ use crate::environment;
 
 /// A call of each command.
 static CALLS: LazyLock<[Env; 5]> = LazyLock::new(|| {
-    [Command::Add, Command::Check, Command::Del, Command::Gc, Command::Status].map(|command| environment::of(command, "c1"))
+    [Command::Add, Command::Check, Command::Del, Command::Gc, Command::Status]
+        .map(|command| environment::of(command, "c1"))
 });
 
 pub(crate) fn interface<T: Attach>(data: &[u8]) {

@@ -1,6 +1,6 @@
 //! Seeing frames, and sending ones that no proper stack would send.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -68,7 +68,7 @@ impl Capture {
             if poll(&mut fds, timeout).context("capture: poll")? == 0 {
                 return Ok(None);
             }
-            let (length, tag) = match sys::receive_frame(self.socket.as_raw_fd(), &mut buffer) {
+            let (length, tag) = match sys::receive_frame(&self.socket, &mut buffer) {
                 Ok(got) => got,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
                 // A link that the capture is on went down or away; what it had is still to be read.
@@ -90,7 +90,7 @@ pub fn inject_all(space: &Space, link: &str, frames: impl Iterator<Item = Vec<u8
         let socket = sys::packet_socket(index)?;
         let mut sent = 0;
         for frame in frames {
-            sys::send_frame(socket.as_raw_fd(), index, &frame)?;
+            sys::send_frame(&socket, index, &frame)?;
             sent += 1;
         }
         std::io::Result::Ok(sent)
@@ -103,7 +103,7 @@ pub fn inject(space: &Space, link: &str, frame: &[u8]) -> Result<()> {
     let index = space.link(link)?.index;
     let sent = space.ns.run(|| {
         let socket = sys::packet_socket(index)?;
-        sys::send_frame(socket.as_raw_fd(), index, frame)
+        sys::send_frame(&socket, index, frame)
     })?;
     sent.with_context(|| format!("frame out of {link:?} in {:?}: send", space.name))
 }

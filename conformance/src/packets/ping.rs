@@ -107,20 +107,20 @@ impl Ping {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol)).context("raw socket")?;
-        sys::set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, self.priority)?;
+        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, self.priority)?;
         if self.dont_fragment {
             let (level, name) = match target {
                 IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
                 IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
             };
-            sys::set_option(socket.as_raw_fd(), level, name, libc::IP_PMTUDISC_DO)?;
+            sys::set_option(&socket, level, name, libc::IP_PMTUDISC_DO)?;
         }
         if let Some(ttl) = self.ttl {
             let (level, name) = match target {
                 IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TTL),
                 IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
             };
-            sys::set_option(socket.as_raw_fd(), level, name, ttl.into())?;
+            sys::set_option(&socket, level, name, ttl.into())?;
         }
         Ok(socket)
     }

@@ -1,6 +1,9 @@
 //! The options of `bond`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use podwire_plugin::{
     Error, NetConf, Result,
@@ -177,12 +180,13 @@ fn validate_links(config: &Config, env: &Env) -> Result<()> {
     if links.is_empty() {
         return Err(Error::invalid("links", "a bond needs at least one link, better two").into());
     }
+    let mut seen = HashSet::new();
     for (place, LinkName { name }) in links.iter().enumerate() {
         let path = format!("links[{place}].name");
         if !interface_name(name) {
             return Err(Error::invalid(&path, format!("{name:?}: not the name of an interface")).into());
         }
-        if links[..place].iter().any(|other| other.name == *name) {
+        if !seen.insert(name) {
             return Err(Error::invalid(&path, format!("{name:?}: listed twice")).into());
         }
         if name == "lo" || *name == config.ifname(env) {

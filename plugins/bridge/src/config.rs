@@ -91,6 +91,13 @@ struct Trunk {
     max_id: Option<u16>,
 }
 
+impl Trunk {
+    /// Its first and last VLAN, and the one that it names by itself.
+    fn spans(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.id.map(|id| (id, id)).into_iter().chain(self.min_id.zip(self.max_id))
+    }
+}
+
 impl Config {
     /// Whether the bridge gets the gateway's address.
     pub(crate) fn is_gateway(&self) -> bool {
@@ -114,13 +121,9 @@ impl Config {
 
     /// The VLANs of the port, as few ranges as will do.
     pub(crate) fn vlans(&self) -> Vec<Vlan> {
-        let mut tagged = BTreeSet::new();
-        for trunk in &self.vlan_trunk {
-            tagged.extend(trunk.id);
-            if let (Some(first), Some(last)) = (trunk.min_id, trunk.max_id) {
-                tagged.extend(first..=last);
-            }
-        }
+        // Entries that say the same are one: each may name thousands.
+        let spans: BTreeSet<_> = self.vlan_trunk.iter().flat_map(Trunk::spans).collect();
+        let tagged: BTreeSet<_> = spans.into_iter().flat_map(|(first, last)| first..=last).collect();
         let access = self.access_vlan();
         let mut vlans: Vec<Vlan> = Vec::new();
         for id in tagged.into_iter().filter(|&id| Some(id) != access) {
@@ -163,6 +166,11 @@ pub(crate) fn validate(env: &Env, conf: &NetConf<Config>) -> Result<()> {
 }
 
 fn validate_vlans(config: &Config) -> Result<()> {
+    if config.vlan_trunk.len() > 4094 {
+        return Err(
+            Error::invalid("vlanTrunk", format!("{} entries; there are 4094 VLANs", config.vlan_trunk.len())).into()
+        );
+    }
     let out_of_range = |path: String, id: u16| Error::invalid(&path, format!("{id}: a VLAN's id is 1 to 4094"));
     if let Some(id) = config.access_vlan().filter(|&id| id > 4094) {
         return Err(out_of_range("vlan".to_owned(), id).into());

@@ -1,6 +1,6 @@
 //! The bridge as the pod's gateway.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use podwire_plugin::{
     AddResult, Cidr, Context, Error, Label, NetConf, Result, Route, code, host_veth_name,
@@ -21,13 +21,18 @@ pub(crate) fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result
     if !config.is_gateway() {
         return Ok(());
     }
+    let mut defaults: HashSet<_> = result
+        .routes
+        .iter()
+        .filter(|route| route.dst.is_default() && route.gw.is_some())
+        .map(|route| route.dst)
+        .collect();
     for ip in &mut result.ips {
         if ip.gateway.is_none() {
             ip.gateway = Some(first_host(ip.address)?);
         }
         let default = Cidr::default_of(ip.address.ip());
-        let has_default = result.routes.iter().any(|route| route.dst == default && route.gw.is_some());
-        if config.is_default_gateway && !has_default {
+        if config.is_default_gateway && defaults.insert(default) {
             result.routes.push(Route::new(default, ip.gateway));
         }
     }

@@ -40,6 +40,7 @@ impl Plugin for Loopback {
             mac: link.mac.map_or_else(|| "00:00:00:00:00:00".to_owned(), |mac| mac.to_string()),
             mtu: Some(link.mtu),
             sandbox: cx.env.netns.clone(),
+            ..Interface::default()
         };
         let addresses = pod.addresses(link.index).await?;
         let ips = addresses.iter().map(|address| Ip { interface: Some(0), address: address.cidr, gateway: None });

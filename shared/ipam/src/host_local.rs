@@ -165,10 +165,11 @@ fn held_beside(store: &Store, owner: &Owner, sets: &[RangeSet]) -> Result<Vec<Ip
 /// The folder of the leases, which must not depend on where the plugin was started.
 fn data_dir(ipam: &HostLocalConfig) -> Result<&Path> {
     let path = ipam.data_dir.as_deref().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(DATA_DIR));
-    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+    let has_nul = path.as_os_str().as_encoded_bytes().contains(&0);
+    if !path.is_absolute() || has_nul || path.components().any(|part| part == Component::ParentDir) {
         return Err(Error::invalid(
             "ipam.dataDir",
-            format!("\"{}\": must be an absolute path without \"..\"", path.display()),
+            format!("{:?}: must be an absolute path without \"..\" or a NUL", path.to_string_lossy()),
         ));
     }
     Ok(path)
@@ -185,6 +186,7 @@ fn range_sets(conf: &NetConf<HostLocalConfig>) -> Result<Vec<RangeSet>> {
     if sets.is_empty() {
         return Err(Error::invalid("ipam.ranges", "missing; give \"ranges\" or \"subnet\" to take addresses from"));
     }
+    range::few(&sets)?;
     range::disjoint(&sets)?;
     let ipv4 = sets.iter().filter(|set| set.is_ipv4()).count();
     if conf.version < Version::V0_3_0 && (ipv4 > 1 || sets.len() - ipv4 > 1) {

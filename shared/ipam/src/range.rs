@@ -8,6 +8,12 @@ use std::{
 
 use podwire_spec::{Cidr, Error, IpRange, Result};
 
+/// How many range sets there may be. An attachment gets an address of each, and a link of the index, which names all of
+/// them, has room for about as many.
+const MOST_SETS: usize = 64;
+/// How many ranges there may be in all sets: each address that somebody asks for is looked up in all.
+const MOST_RANGES: usize = 4096;
+
 /// The addresses from `first` to `last`, less the network's own, the broadcast address and the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
@@ -199,17 +205,34 @@ impl Range {
     }
 }
 
+/// That there are not so many sets or ranges that to give an address takes long.
+///
+/// # Errors
+/// Code 7.
+pub(crate) fn few(sets: &[RangeSet]) -> Result<()> {
+    let ranges: usize = sets.iter().map(|set| set.ranges.len()).sum();
+    if sets.len() <= MOST_SETS && ranges <= MOST_RANGES {
+        return Ok(());
+    }
+    let why = format!("{ranges} ranges in {} sets; at most {MOST_RANGES} in {MOST_SETS}", sets.len());
+    Err(Error::invalid("ipam.ranges", why))
+}
+
 /// That no two ranges of all sets have an address in common, or which two do.
 ///
 /// # Errors
 /// Code 7, naming both.
 pub(crate) fn disjoint(sets: &[RangeSet]) -> Result<()> {
-    let all: Vec<_> = sets.iter().flat_map(|set| set.ranges.iter().map(move |range| (set, range))).collect();
-    for (n, (set, range)) in all.iter().enumerate() {
-        if let Some((other_set, other)) = all[..n].iter().find(|(_, other)| range.overlaps(other)) {
+    let mut all: Vec<_> = sets.iter().flat_map(|set| set.ranges.iter().map(move |range| (set, range))).collect();
+    // In order, so that of two that overlap one follows the other: to compare each with each takes minutes for as many
+    // as a configuration has room for. The order among equals is that of the configuration.
+    all.sort_by_key(|(_, range)| range.first);
+    for pair in all.windows(2) {
+        let [(set, range), (other_set, other)] = pair else { continue };
+        if range.overlaps(other) {
             return Err(Error::invalid(
-                &set.path,
-                format!("{range} overlaps {other} of {}; an address can be in one range only", other_set.path),
+                &other_set.path,
+                format!("{other} overlaps {range} of {}; an address can be in one range only", set.path),
             ));
         }
     }

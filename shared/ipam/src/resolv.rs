@@ -1,20 +1,47 @@
 //! resolv.conf(5), for the option `resolvConf`.
 
-use std::path::Path;
+use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path};
 
-use podwire_spec::{Dns, Result};
-use rustix::io::Errno;
+use podwire_spec::{Dns, Error, Result};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags},
+    io::Errno,
+};
 
 use crate::folder;
+
+/// The longest file that is read, in bytes. The C library's resolver takes three name servers and six domains of it.
+const LONGEST: u64 = 64 << 10;
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// Code 5 if it cannot be read.
+/// Code 5 if it cannot be read, code 7 if it is no file, such as a FIFO, which never ends, or one that is too long.
 pub(crate) fn read(path: &Path) -> Result<Dns> {
-    let text = std::fs::read(path).map_err(|error| {
-        folder::failed("read ipam.resolvConf", path, Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    })?;
+    const OBJECT: &str = "read ipam.resolvConf";
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::invalid("ipam.resolvConf", format!("{:?}: holds a NUL", path.to_string_lossy())));
+    }
+    // NONBLOCK: to open a FIFO would wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let open = || -> Result<(OwnedFd, u32), Errno> {
+        let file = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        let mode = rustix::fs::fstat(&file)?.st_mode;
+        Ok((file, mode))
+    };
+    let (file, mode) = open().map_err(|errno| folder::failed(OBJECT, path, errno))?;
+    if !FileType::from_raw_mode(mode).is_file() {
+        return Err(Error::invalid("ipam.resolvConf", format!("\"{}\": not a file", path.display())));
+    }
+    let mut text = Vec::new();
+    File::from(file)
+        .take(LONGEST + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| folder::failed(OBJECT, path, Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    if text.len() as u64 > LONGEST {
+        let why = format!("\"{}\": longer than {LONGEST} bytes", path.display());
+        return Err(Error::invalid("ipam.resolvConf", why));
+    }
     Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
@@ -57,5 +84,21 @@ mod tests {
         let error = read(Path::new("/nowhere/resolv.conf")).unwrap_err();
         assert_eq!(error.code, podwire_spec::code::IO);
         assert!(error.msg.contains("/nowhere/resolv.conf") && error.msg.contains("ENOENT"), "{error}");
+    }
+    #[test]
+    fn p05_what_never_ends_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, long) = (dir.path().join("fifo"), dir.path().join("long"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        std::fs::write(&long, "nameserver 10.0.0.1\n".repeat(10_000)).unwrap();
+        for (path, said) in [
+            (&*fifo, "not a file"),
+            (&*long, "longer"),
+            (Path::new("/dev/zero"), "not a file"),
+            (dir.path(), "not a file"),
+        ] {
+            let error = read(path).unwrap_err();
+            assert!(error.code == podwire_spec::code::INVALID_CONFIG && error.msg.contains(said), "{error}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `static`: the addresses that the configuration or the caller names, the same for every call.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use podwire_spec::{AddResult, Cidr, Dns, Env, Error, Ip, NetConf, RequestedIp, Result, Route, Version};
 use serde::Deserialize;
@@ -105,6 +105,7 @@ impl Ipam for Static {
 /// # Errors
 /// Code 7 for what cannot be.
 fn addresses(env: &Env, conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
+    few(conf)?;
     let given = |ips: &Option<Vec<RequestedIp>>| ips.clone().filter(|ips| !ips.is_empty());
     let ips = if let Some(ips) = given(&conf.runtime.ips) {
         with_prefix("runtimeConfig.ips", &ips)?
@@ -115,10 +116,9 @@ fn addresses(env: &Env, conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
         ips.extend(of_args(env)?);
         ips
     };
-    for (n, ip) in ips.iter().enumerate() {
-        if ips[..n].iter().any(|other| other.address.ip() == ip.address.ip()) {
-            return Err(Error::invalid("ipam.addresses", format!("{}: given twice", ip.address)));
-        }
+    let mut seen = HashSet::new();
+    if let Some(ip) = ips.iter().find(|ip| !seen.insert(ip.address.ip())) {
+        return Err(Error::invalid("ipam.addresses", format!("{}: given twice", ip.address)));
     }
     let ipv4 = ips.iter().filter(|ip| ip.address.ip().is_ipv4()).count();
     if conf.version < Version::V0_3_0 && (ipv4 > 1 || ips.len() - ipv4 > 1) {
@@ -132,6 +132,7 @@ fn addresses(env: &Env, conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
 
 /// `ipam.addresses`.
 fn configured(conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
+    few(conf)?;
     let ip = |(n, own): (usize, &StaticAddress)| {
         if let Some(gateway) = own.gateway {
             own.check(gateway, conf.plugin.routes.as_deref().unwrap_or_default())
@@ -140,6 +141,27 @@ fn configured(conf: &NetConf<StaticConfig>) -> Result<Vec<Ip>> {
         Ok(Ip { interface: None, address: own.address, gateway: own.gateway })
     };
     conf.plugin.addresses.iter().flatten().enumerate().map(ip).collect()
+}
+
+/// That no list is so long that to look through it for each entry of another takes long.
+///
+/// # Errors
+/// Code 7.
+fn few(conf: &NetConf<StaticConfig>) -> Result<()> {
+    const MOST: usize = 4096;
+    let StaticConfig { addresses, routes, .. } = &conf.plugin;
+    let count = |ips: &Option<Vec<RequestedIp>>| ips.as_ref().map_or(0, Vec::len);
+    for (path, count) in [
+        ("ipam.addresses", addresses.as_ref().map_or(0, Vec::len)),
+        ("ipam.routes", routes.as_ref().map_or(0, Vec::len)),
+        ("runtimeConfig.ips", count(&conf.runtime.ips)),
+        ("args.cni.ips", count(&conf.args.ips)),
+    ] {
+        if count > MOST {
+            return Err(Error::invalid(path, format!("{count} of them, at most {MOST}")));
+        }
+    }
+    Ok(())
 }
 
 impl StaticAddress {

@@ -29,6 +29,7 @@ mod note;
 mod number;
 mod packet;
 mod probe;
+pub mod raw;
 pub mod rehearsal;
 mod release;
 mod route;

@@ -274,6 +274,7 @@ fn interfaces<C>(cx: &Context<C>, attached: &Attached) -> Vec<Interface> {
         mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         mtu: Some(link.mtu),
         sandbox: sandbox.to_owned(),
+        ..Interface::default()
     };
     let node = attached.node.iter().map(|link| interface(link, ""));
     node.chain([interface(&attached.pod, &cx.env.netns)]).collect()

@@ -4,18 +4,33 @@
 //! is no difference: the same files, the same errors, the same result.
 
 use std::{
+    convert::Infallible,
+    io,
     path::{Path, PathBuf},
-    process::Stdio,
+    pin::pin,
+    process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
-use futures_util::future::join;
+use futures_util::future::{Either, pending, select};
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Child,
+    time::timeout,
+};
 
-use crate::{Context, Error, Result, run::warn_of_unknown, waits::Waits};
+use crate::{
+    Context, Error, Result,
+    run::{MAX_STDIN, warn_of_unknown},
+    waits::Waits,
+};
+
+/// For how long the end of a delegate's output is waited for once it has ended itself.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A delegate, found.
 #[derive(Clone, Debug)]
@@ -146,20 +161,24 @@ async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("start {:?}", program.display()))?;
-    let mut stdin = child.stdin.take();
-    let text = text.to_owned();
+    let stdin = child.stdin.take();
     let write = async {
-        if let Some(stdin) = &mut stdin {
+        if let Some(mut stdin) = stdin {
             // A delegate that does not read to the end says why by its exit code.
             let _ = stdin.write_all(text.as_bytes()).await;
         }
-        drop(stdin);
+        pending::<Infallible>().await
     };
-    let ((), output) = join(write, child.wait_with_output()).await;
-    let output = output.with_context(|| format!("wait for {:?}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        return Err(anyhow!(failure(&said, output.status)));
+    let (said, status) = match select(pin!(answer(&mut child)), pin!(write)).await {
+        Either::Left((answer, _)) => answer.with_context(|| format!("wait for {:?}", program.display()))?,
+        Either::Right((never, _)) => match never {},
+    };
+    if said.len() as u64 > MAX_STDIN {
+        return Err(Error::new(code::DELEGATE, format!("its answer is longer than {MAX_STDIN} bytes")).into());
+    }
+    let said = String::from_utf8_lossy(&said);
+    if !status.success() {
+        return Err(anyhow!(failure(&said, status)));
     }
     if command != Command::Add {
         return Ok(AddResult::default());
@@ -169,8 +188,40 @@ async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult
     Ok(AddResult::from_json(value, podwire_spec::Version::default())?)
 }
 
+/// What a delegate prints until it ends, and how it does. One that prints too much is ended.
+async fn answer(child: &mut Child) -> io::Result<(Vec<u8>, ExitStatus)> {
+    let mut said = Vec::new();
+    let stdout = child.stdout.take();
+    let read = async {
+        match stdout {
+            Some(stdout) => stdout.take(MAX_STDIN + 1).read_to_end(&mut said).await,
+            None => Ok(0),
+        }
+    };
+    let ended = match select(pin!(read), pin!(child.wait())).await {
+        Either::Left((read, _)) => read.map(|_| None)?,
+        Either::Right((status, read)) => {
+            // What it had printed is there. Its end may not be, where a program that it left behind has its stdout.
+            if let Ok(read) = timeout(LINGER, read).await {
+                read?;
+            }
+            Some(status?)
+        }
+    };
+    let status = match ended {
+        Some(status) => status,
+        None => {
+            if said.len() as u64 > MAX_STDIN {
+                child.start_kill()?;
+            }
+            child.wait().await?
+        }
+    };
+    Ok((said, status))
+}
+
 /// The error object that a delegate printed, or what can be said without one.
-fn failure(said: &str, status: std::process::ExitStatus) -> Error {
+fn failure(said: &str, status: ExitStatus) -> Error {
     #[derive(Deserialize)]
     struct Wire {
         code: u32,

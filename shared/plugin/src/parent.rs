@@ -70,6 +70,10 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 7 where there is no such link.
     pub async fn named_link(&self, option: &str, name: &str, in_pod: bool) -> Result<Link> {
+        if name.contains('\0') {
+            // The kernel would look for what stands before it.
+            return Err(Error::invalid(option, format!("{name:?}: not the name of an interface")).into());
+        }
         let net = self.net(in_pod)?;
         if let Some(link) = net.link(name).await? {
             return Ok(link);

@@ -22,8 +22,9 @@ use crate::{
     waits::{Waits, ended},
 };
 
-/// The longest configuration that is read. The kernel's own limit for an argument list is a quarter of it.
-const MAX_STDIN: u64 = 8 << 20;
+/// The longest configuration that is read, and the longest answer of a delegate. The kernel's own limit for an argument
+/// list is a quarter of it.
+pub(crate) const MAX_STDIN: u64 = 8 << 20;
 
 /// A plugin, as the runner calls it. Interface plugins implement [`crate::Attach`] instead, which is smaller.
 #[expect(async_fn_in_trait, reason = "called only by the runner, on one thread")]
@@ -169,8 +170,8 @@ pub(crate) fn accept<C>(env: &Env, conf: &NetConf<C>) -> Result<()> {
 }
 
 pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
-    for unknown in &conf.unknown {
-        tracing::warn!("network {:?}: {unknown}", conf.name);
+    for odd in conf.oddities() {
+        tracing::warn!("network {:?}: {odd}", conf.name);
     }
 }
 

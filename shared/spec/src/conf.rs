@@ -6,13 +6,18 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AddResult, Cidr, Dns, Error, Mac, Result, Version, code, fields, nearest, network_name,
+    AddResult, Cidr, Dns, Error, Mac, Result, Version, code, fields, json, nearest, network_name,
     result::{RequestedIp, address_or_nothing},
     suggest::did_you_mean,
 };
 
 /// Keys that belong to the protocol or to a convention without being a field below.
 const WELL_KNOWN: [&str; 4] = ["capabilities", "disableCheck", "disableGC", "ipMasq"];
+
+/// How many unknown keys are told of; who has more has other worries.
+const MOST_UNKNOWN: usize = 64;
+/// How much of an unknown key's value is told, in bytes.
+const MOST_VALUE: usize = 256;
 
 /// A network configuration: the protocol's fields, checked, and the plugin's own `C`.
 #[derive(Clone, Debug)]
@@ -39,8 +44,10 @@ pub struct NetConf<C> {
     pub plugin: C,
     /// stdin as it came, for delegates.
     pub text: String,
-    /// Keys that neither the protocol nor the plugin knows.
+    /// Keys that neither the protocol nor the plugin knows; the first 64 of them.
     pub unknown: Vec<Unknown>,
+    /// Keys that stand more than once in one object: the last one counts.
+    pub twice: Vec<String>,
 }
 
 /// What a runtime asks for in `runtimeConfig`, and a caller in `args.cni`.
@@ -96,7 +103,7 @@ pub struct DelegateKind {
 pub struct Unknown {
     /// Its JSON path.
     pub path: String,
-    /// Its value, as JSON.
+    /// Its value, as JSON; of a long one the beginning.
     pub value: String,
     /// A known key that is near to it.
     pub near: Option<&'static str>,
@@ -148,11 +155,11 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// Code 1 for an unsupported `cniVersion`, 6 for what is not JSON or has a wrong type, 7 for what cannot be, 2 for
     /// an unknown key under `"strict": true`.
     pub fn parse(text: String) -> Result<Self> {
-        let value = json(&text)?;
+        let (value, twice) = object(&text)?;
         let protocol = Protocol::read(&value)?;
         let (plugin, ignored) = decode::<C>(&value)?;
         let unknown = unknown(&value, of_plugin::<C>(ignored));
-        Self::assemble(text, protocol, plugin, unknown)
+        Self::assemble(text, protocol, plugin, (unknown, twice))
     }
 
     /// Reads a configuration for an address plugin: `C` is the type of the `ipam` object, and unknown keys are looked
@@ -161,14 +168,14 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// # Errors
     /// As [`Self::parse`], and code 7 where there is no `ipam`.
     pub fn parse_ipam(text: String) -> Result<Self> {
-        let value = json(&text)?;
+        let (value, twice) = object(&text)?;
         let protocol = Protocol::read(&value)?;
         let (whole, ignored) = decode::<Whole<C>>(&value)?;
         let unknown = unknown(&value, of_ipam::<C>(ignored));
-        Self::assemble(text, protocol, whole.ipam, unknown)
+        Self::assemble(text, protocol, whole.ipam, (unknown, twice))
     }
 
-    fn assemble(text: String, protocol: Protocol, plugin: C, unknown: Vec<Unknown>) -> Result<Self> {
+    fn assemble(text: String, protocol: Protocol, plugin: C, odd: (Vec<Unknown>, Vec<String>)) -> Result<Self> {
         let version = protocol.version()?;
         let conf = Self {
             version,
@@ -186,18 +193,25 @@ impl<C: DeserializeOwned> NetConf<C> {
             runtime: protocol.runtime_config.unwrap_or_default(),
             args: protocol.args.and_then(|args| args.cni).unwrap_or_default(),
             valid: protocol.valid.or(protocol.valid_old),
-            unknown,
+            unknown: odd.0,
+            twice: odd.1,
             plugin,
             text,
         };
-        match conf.unknown.first() {
-            Some(first) if protocol.strict == Some(true) => {
-                let all: Vec<_> = conf.unknown.iter().map(ToString::to_string).collect();
-                Err(Error::new(code::UNSUPPORTED_FIELD, first.to_string())
-                    .with_details(format!("\"strict\" is true; {}", all.join("; "))))
-            }
+        let oddities: Vec<_> = conf.oddities().collect();
+        match oddities.first() {
+            Some(first) if protocol.strict == Some(true) => Err(Error::new(code::UNSUPPORTED_FIELD, first)
+                .with_details(format!("\"strict\" is true; {}", oddities.join("; ")))),
             _ => Ok(conf),
         }
+    }
+}
+
+impl<C> NetConf<C> {
+    /// What is passed over, in words, unless the configuration is strict.
+    pub fn oddities(&self) -> impl Iterator<Item = String> {
+        let twice = |key: &String| format!("key {key:?} stands twice in one object, the last one counts");
+        self.unknown.iter().map(ToString::to_string).chain(self.twice.iter().map(twice))
     }
 }
 
@@ -233,11 +247,11 @@ impl Protocol {
     }
 }
 
-/// Reads `text` as one JSON object.
-fn json(text: &str) -> Result<Value> {
+/// Reads `text` as one JSON object; and the keys that stand more than once in one.
+fn object(text: &str) -> Result<(Value, Vec<String>)> {
     const EXPECTED: &str = "expected a network configuration, a JSON object, on stdin";
-    match serde_json::from_str(text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
+    match json::read(text) {
+        Ok((value @ Value::Object(_), twice)) => Ok((value, twice)),
         // serde would take an array for a struct without its keys.
         Ok(_) => Err(Error::new(code::DECODE, "stdin is not a JSON object").with_details(EXPECTED)),
         Err(why) => Err(Error::new(code::DECODE, format!("stdin is not JSON: {why}")).with_details(EXPECTED)),
@@ -246,7 +260,7 @@ fn json(text: &str) -> Result<Value> {
 
 /// The version that a configuration asks for, even if nothing else of it can be read: errors are told in it.
 pub fn version_of(text: &str) -> Version {
-    let value = json(text).unwrap_or_default();
+    let (value, _) = object(text).unwrap_or_default();
     let version = value.get("cniVersion").map_or(Some(""), Value::as_str);
     match version.map(Version::parse) {
         Some(Ok(version)) if value.is_object() => version,
@@ -294,7 +308,8 @@ fn of_plugin<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
         of_protocol && !own.contains(&top)
     };
     let near = |path: &str| nearest(path, own.iter().chain(protocol).copied().chain(WELL_KNOWN));
-    ignored.into_iter().filter(|path| !is_known(path)).map(|path| strange(path, "", near)).collect()
+    let strange = |path| strange(path, "", near);
+    ignored.into_iter().filter(|path| !is_known(path)).take(MOST_UNKNOWN).map(strange).collect()
 }
 
 /// Of the keys that `C` passed over, those below `ipam`, less the delegate's type.
@@ -303,7 +318,8 @@ fn of_ipam<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
     let known = || fields::of::<C>().iter().chain(fields::of::<DelegateKind>()).copied();
     let is_strange = |path: &str| path.strip_prefix(PREFIX).is_some_and(|key| known().all(|known| known != key));
     let near = |key: &str| nearest(key, known());
-    ignored.into_iter().filter(|path| is_strange(path)).map(|path| strange(path, PREFIX, near)).collect()
+    let strange = |path| strange(path, PREFIX, near);
+    ignored.into_iter().filter(|path| is_strange(path)).take(MOST_UNKNOWN).map(strange).collect()
 }
 
 /// Suggestions are for keys at the top of the plugin's own object: what is below is not known here.
@@ -317,7 +333,12 @@ fn unknown(whole: &Value, strangers: Vec<Stranger>) -> Vec<Unknown> {
     strangers
         .into_iter()
         .map(|(path, near)| {
-            let value = whole.pointer(&format!("/{}", path.replace('.', "/"))).map(ToString::to_string);
+            let mut value =
+                whole.pointer(&format!("/{}", path.replace('.', "/"))).map_or_else(String::new, Value::to_string);
+            if value.len() > MOST_VALUE {
+                value.truncate(value.floor_char_boundary(MOST_VALUE));
+                value.push('…');
+            }
             let mut written = String::new();
             for part in path.split('.') {
                 match part.parse::<usize>() {
@@ -326,7 +347,7 @@ fn unknown(whole: &Value, strangers: Vec<Stranger>) -> Vec<Unknown> {
                     Err(_) => written.extend([".", part]),
                 }
             }
-            Unknown { value: value.unwrap_or_default(), near, path: written }
+            Unknown { value, near, path: written }
         })
         .collect()
 }

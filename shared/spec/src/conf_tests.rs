@@ -163,3 +163,23 @@ proptest::proptest! {
         let _ = parse(&format!(r#"{{"name": "n", "{key}": {value}}}"#));
     }
 }
+
+#[test]
+fn p05_of_a_key_that_is_given_twice_the_last_one_counts_and_it_is_told() {
+    let text = r#"{"name": "m", "name": "n", "mtu": 1, "mtu": 2, "dns": {"domain": "a", "domain": "b"}}"#;
+    let conf = parse(text).unwrap();
+    assert_eq!((conf.name.as_str(), conf.dns.domain.as_str()), ("n", "b"));
+    let told: Vec<_> = conf.oddities().collect();
+    assert!(told.len() >= 3 && told.iter().any(|odd| odd.contains("\"domain\" stands twice")), "{told:?}");
+    let error = parse(&text.replace("}}", "}, \"strict\": true}")).unwrap_err();
+    assert_eq!(error.code, code::UNSUPPORTED_FIELD, "{error}");
+}
+
+#[test]
+fn p06_however_many_and_however_long_unknown_keys_are_told_in_short() {
+    let keys: Vec<_> = (0..1000).map(|n| format!("\"strange{n}\": \"{}\"", "é".repeat(1000))).collect();
+    let conf = parse(&format!("{{\"name\": \"n\", {}}}", keys.join(","))).unwrap();
+    let told: Vec<_> = conf.oddities().collect();
+    assert_eq!(told.len(), 64);
+    assert!(told.iter().all(|odd| odd.len() < 400 && odd.contains("strange")), "{}", told[0]);
+}

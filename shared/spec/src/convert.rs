@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, code};
+use crate::{AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code};
 
 impl AddResult {
     /// The result as `version` has it; what that version cannot say is left out.
@@ -74,7 +74,7 @@ impl AddResult {
 fn interface_to(interface: &Interface, version: Version) -> Value {
     let mut out = json!(interface);
     if version < Version::V1_1_0 {
-        strip(&mut out, &["mtu"]);
+        strip(&mut out, &["mtu", "socketPath", "pciID"]);
     }
     out
 }
@@ -137,7 +137,7 @@ struct Old {
 #[derive(Deserialize)]
 struct OldIp {
     ip: Cidr,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "address_or_nothing")]
     gateway: Option<std::net::IpAddr>,
     #[serde(default)]
     routes: Option<Vec<Route>>,

@@ -3,12 +3,14 @@ use super::*;
 fn sample() -> AddResult {
     AddResult {
         interfaces: vec![
-            Interface { name: "cni0".into(), mac: "02:00:00:00:00:01".into(), mtu: Some(1500), sandbox: String::new() },
+            Interface { name: "cni0".into(), mac: "02:00:00:00:00:01".into(), mtu: Some(1500), ..Interface::default() },
             Interface {
                 name: "eth0".into(),
                 mac: "02:00:00:00:00:02".into(),
                 mtu: Some(1450),
                 sandbox: "/run/netns/p".into(),
+                socket_path: "/run/vhost.sock".into(),
+                pci_id: "0000:00:02.0".into(),
             },
         ],
         ips: vec![
@@ -41,7 +43,9 @@ fn p11_older_versions_leave_out_what_they_do_not_know() {
     for version in [Version::V0_3_0, Version::V0_3_1, Version::V0_4_0] {
         let json = sample().to_json(version);
         assert_eq!(json["cniVersion"], version.as_str());
-        assert_eq!(json["interfaces"][1].get("mtu"), None);
+        for key in ["mtu", "socketPath", "pciID"] {
+            assert_eq!(json["interfaces"][1].get(key), None, "{key}");
+        }
         assert_eq!(json["ips"][0]["version"], "4");
         assert_eq!(json["ips"][1]["version"], "6");
         assert_eq!(json["routes"][0], json!({"dst": "0.0.0.0/0", "gw": "10.1.0.1"}));
@@ -94,4 +98,6 @@ fn p11_nulls_and_empty_strings_of_other_plugins_are_taken_for_nothing() {
     let value = json!({"cniVersion": "0.4.0", "interfaces": null, "ips": [{"version": "4", "address": "10.0.0.1/8", "gateway": ""}], "dns": null});
     let read = AddResult::from_json(value, Version::V1_1_0).unwrap();
     assert_eq!(read.ips[0].gateway, None);
+    let value = json!({"ip4": {"ip": "10.0.0.1/8", "gateway": "", "routes": null}, "ip6": null, "dns": null});
+    assert_eq!(AddResult::from_json(value, Version::V0_1_0).unwrap(), AddResult { dns: Dns::default(), ..read });
 }

@@ -4,7 +4,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// The keys that `T` knows at its top: `#[derive(Deserialize)]` hands them to the deserializer, which is one that
 /// takes them and stops.
-pub(crate) fn of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+pub fn of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
     // The probe always answers with an error: the names are all that is wanted.
     let _ = T::deserialize(Probe(&mut fields));

@@ -174,6 +174,12 @@ pub struct Interface {
     /// `CNI_NETNS` for an interface in the pod; empty on the node.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
+    /// The socket of an interface that is a program's, such as vhost-user's (from 1.1.0).
+    #[serde(rename = "socketPath", default, skip_serializing_if = "String::is_empty")]
+    pub socket_path: String,
+    /// The address of an interface that is a PCI device (from 1.1.0).
+    #[serde(rename = "pciID", default, skip_serializing_if = "String::is_empty")]
+    pub pci_id: String,
 }
 
 /// An address of the pod.

@@ -15,6 +15,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(p26_a_delegate_may_answer_in_an_older_version, "0.2.0 and 0.4.0 results"),
     test!(p26_in_process_and_by_exec_agree, "host-local of the suite and the same behind a script"),
     test!(p26_a_type_is_no_path, "ipam.type with slashes"),
+    test!(p26_a_delegate_that_prints_without_end_is_ended, "code 108, and the node is as before").ours(),
+    test!(p26_a_delegates_nonsense_is_code_6, "ten thousand levels, half an object, no UTF-8").ours(),
+    test!(p26_what_a_delegate_leaves_behind_is_not_waited_for, "a child of it that has its stdout").ours(),
 ];
 
 fn p26_the_delegate_gets_everything(case: &Case) -> Result<()> {
@@ -136,4 +139,40 @@ fn p26_a_type_is_no_path(case: &Case) -> Result<()> {
     case.unchanged(&[&node, &pod], || add.fail_somehow())?.says(&["../plugins/evil"])?;
     ensure!(!case.dir.join("ADD.env").exists(), "it was called");
     Ok(())
+}
+
+fn p26_a_delegate_that_prints_without_end_is_ended(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    // It would go on for as long as somebody reads.
+    let path = case.fake_plugin("endless-ipam", "[ \"$CNI_COMMAND\" = ADD ] || exit 0\nexec yes '{\"ips\": []}'")?;
+    let conf = case.bridge_with(json!({ "ipam": { "type": "endless-ipam" } }));
+    let add = case.attachment(&node, &pod, &conf).call("ADD").env("CNI_PATH", path);
+    case.unchanged(&[&node, &pod], || add.fail(108))?.says(&["endless-ipam", "longer than"]).map(drop)
+}
+
+fn p26_a_delegates_nonsense_is_code_6(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    let deep = case.dir.join("deep");
+    std::fs::write(&deep, "[".repeat(10_000))?;
+    for answer in [format!("cat {}", deep.display()), "echo '{\"ips\"'".to_owned(), "printf '{\"a\\377'".to_owned()] {
+        let path = case.fake_plugin("odd-ipam", &format!("[ \"$CNI_COMMAND\" = ADD ] || exit 0\n{answer}"))?;
+        let conf = case.bridge_with(json!({ "ipam": { "type": "odd-ipam" } }));
+        let add = case.attachment(&node, &pod, &conf).call("ADD").env("CNI_PATH", path);
+        case.unchanged(&[&node, &pod], || add.fail(6)).context(answer)?.says(&["odd-ipam", "not JSON"])?;
+    }
+    Ok(())
+}
+
+fn p26_what_a_delegate_leaves_behind_is_not_waited_for(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    let script = format!("[ \"$CNI_COMMAND\" = ADD ] || exit 0\nsleep 60 &\n{GIVES_77}");
+    let path = case.fake_plugin("leaving-ipam", &script)?;
+    let conf = case.bridge_with(json!({ "ipam": { "type": "leaving-ipam" } }));
+    let attachment = case.attachment(&node, &pod, &conf);
+    // Its stderr is ours, which the child has as well; so the test's own pipe must not be it.
+    let quiet = ["sh", "-c", "exec \"$0\" 2>/dev/null"].map(std::ffi::OsStr::new);
+    let add = attachment.call("ADD").env("CNI_PATH", &path).under(&quiet).run()?;
+    ensure!(add.success()?["ips"][0]["address"] == "10.7.0.77/24", "{}", add.stdout);
+    ensure!(add.took < std::time::Duration::from_secs(30), "waited for its child: {:?}", add.took);
+    attachment.call("DEL").env("CNI_PATH", &path).succeed().map(drop)
 }

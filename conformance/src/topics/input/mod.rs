@@ -3,6 +3,7 @@
 mod config;
 mod environment;
 mod hostile;
+mod limits;
 mod requested;
 
 use anyhow::Result;
@@ -11,7 +12,8 @@ use crate::cni::{Call, Failure};
 use crate::lab::Space;
 use crate::runner::{Case, Test};
 
-pub(super) const TESTS: &[&[Test]] = &[environment::TESTS, config::TESTS, requested::TESTS, hostile::TESTS];
+pub(super) const TESTS: &[&[Test]] =
+    &[environment::TESTS, config::TESTS, requested::TESTS, hostile::TESTS, limits::TESTS];
 
 /// Makes the call, expects the code and the words, and that neither `spaces` nor the leases changed.
 fn refused(case: &Case, spaces: &[&Space], call: &Call, code: u64, words: &[&str]) -> Result<Failure> {

@@ -161,6 +161,8 @@ fn what_is_beyond_bounds_is_refused() {
         schema.define(number, &slice).unwrap();
     }
     assert!(schema.define(300, &slice).unwrap_err().to_string().contains("at most 128 types"));
+    let wordy = Def::Struct(vec![("x".repeat(129).into(), builtin::INT)]).to_value(64);
+    assert!(Schema::new().define(64, &wordy).unwrap_err().to_string().contains("129 bytes"));
     let mut deep = definition(&slice, 64);
     deep.extend([24, 0xff, 0x80, 0].into_iter().chain([1; 21]));
     refused(&deep, "more than 16 deep");

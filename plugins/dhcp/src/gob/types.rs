@@ -38,6 +38,9 @@ const MAX_TYPES: usize = 128;
 /// How many fields a type may have.
 const MAX_FIELDS: usize = 128;
 
+/// How long a field's name may be, in bytes: it is kept with the type, and written into each value of it.
+const MAX_NAME: usize = 128;
+
 /// A field: its name and the number of its type.
 type Field = (Cow<'static, str>, i64);
 
@@ -117,7 +120,12 @@ impl Def {
             if fields.len() > MAX_FIELDS {
                 return Err(Error::new(format!("a type of {} fields, at most {MAX_FIELDS}", fields.len())));
             }
-            let field = |field: &Value| Ok((Cow::Owned(field.text("Name")?), number(field, "Id")?));
+            let field = |field: &Value| match field.text("Name")? {
+                name if name.len() > MAX_NAME => {
+                    Err(Error::new(format!("a field whose name has {} bytes, at most {MAX_NAME}", name.len())))
+                }
+                name => Ok((Cow::Owned(name), number(field, "Id")?)),
+            };
             return fields.iter().map(field).collect::<Result<_>>().map(Self::Struct);
         }
         let marshallers = ["GobEncoderT", "BinaryMarshalerT", "TextMarshalerT"];
