@@ -13,6 +13,7 @@ use netlink_packet_core::{
     NlasIterator,
 };
 use nix::{errno::Errno, sys::socket::MsgFlags};
+use podwire_trace::{Step, step};
 use rtnetlink::{
     MulticastGroup,
     sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
@@ -75,8 +76,9 @@ impl Net {
             socket.set_cap_ack(true)?;
             io::Result::Ok((socket, worked))
         };
+        let object = || format!("netlink socket in {}", ns.name());
         let (socket, worked) =
-            ns.run(connect)?.map_err(|error| Error::io(format!("netlink socket in {}", ns.name()), "open", &error))?;
+            step("open", object, Error::why, || ns.run(connect)?.map_err(|error| Error::io(object(), "open", &error)))?;
         let net = Self { socket, buffer: RefCell::default(), next: Cell::new(1), since: Cell::new(Instant::now()), ns };
         Ok((net, worked))
     }
@@ -149,7 +151,12 @@ impl Net {
             }
         };
         let timed_out = |_| Error::new(object, "wait for", Errno::ETIMEDOUT);
-        tokio::time::timeout(patience, watch).await.map_err(timed_out)?
+        let step = Step::begin();
+        let outcome = tokio::time::timeout(patience, watch).await.map_err(timed_out).flatten();
+        if let Some(step) = step {
+            step.end("wait for", object, outcome.as_ref().err().map(Error::why).as_deref());
+        }
+        outcome
     }
 
     /// Sends a request and gathers what comes back, the acknowledgement aside. `object` and `operation` are for the
@@ -157,6 +164,21 @@ impl Net {
     pub(crate) async fn request(
         &self,
         object: impl Fn() -> String,
+        operation: &'static str,
+        message: Message,
+        flags: u16,
+    ) -> Result<Vec<Message>> {
+        let step = Step::begin();
+        let outcome = self.exchange(&object, operation, message, flags).await;
+        if let Some(step) = step {
+            step.end(operation, &object(), outcome.as_ref().err().map(Error::why).as_deref());
+        }
+        outcome
+    }
+
+    async fn exchange(
+        &self,
+        object: &impl Fn() -> String,
         operation: &'static str,
         message: Message,
         flags: u16,

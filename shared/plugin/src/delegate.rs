@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::join;
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
+use podwire_trace::Step;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
@@ -58,6 +59,16 @@ impl Delegate {
 
     /// Asks the delegate to do what `command` says; only ADD has a result.
     async fn ask(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
+        let step = Step::begin();
+        let outcome = self.answer(command, env, text, waits).await;
+        if let Some(step) = step {
+            let failure = outcome.as_ref().err().map(|error| format!("{:#}", error.root_cause()));
+            step.end(command.as_str(), &format!("delegate {self:?}"), failure.as_deref());
+        }
+        outcome
+    }
+
+    async fn answer(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
         match self {
             Self::HostLocal => in_process::<HostLocal>(command, env, text, waits).context("delegate \"host-local\""),
             Self::Static => in_process::<Static>(command, env, text, waits).context("delegate \"static\""),

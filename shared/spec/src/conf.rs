@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Keys that belong to the protocol or to a convention without being a field below.
-const WELL_KNOWN: [&str; 4] = ["capabilities", "disableCheck", "disableGC", "ipMasq"];
+const WELL_KNOWN: [&str; 6] = ["capabilities", "disableCheck", "disableGC", "ipMasq", "logFile", "logLevel"];
 
 /// A network configuration: the protocol's fields, checked, and the plugin's own `C`.
 #[derive(Clone, Debug)]
