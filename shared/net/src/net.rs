@@ -153,10 +153,24 @@ impl Net {
         let timed_out = |_| Error::new(object, "wait for", Errno::ETIMEDOUT);
         let step = Step::begin();
         let outcome = tokio::time::timeout(patience, watch).await.map_err(timed_out).flatten();
-        if let Some(step) = step {
-            step.end("wait for", object, outcome.as_ref().err().map(Error::why).as_deref());
-        }
+        self.tell(step, "wait for", || object.to_owned(), &outcome);
         outcome
+    }
+
+    /// Tells of a step that has ended. Many objects have a name that says nothing of whose they are.
+    pub(crate) fn tell<T>(
+        &self,
+        step: Option<Step>,
+        operation: &str,
+        object: impl FnOnce() -> String,
+        outcome: &Result<T>,
+    ) {
+        let Some(step) = step else { return };
+        let mut object = object();
+        if !self.ns.is_of_the_process() {
+            object.extend([" in ", self.ns.name()]);
+        }
+        step.end(operation, &object, outcome.as_ref().err().map(Error::why).as_deref());
     }
 
     /// Sends a request and gathers what comes back, the acknowledgement aside. `object` and `operation` are for the
@@ -170,9 +184,7 @@ impl Net {
     ) -> Result<Vec<Message>> {
         let step = Step::begin();
         let outcome = self.exchange(&object, operation, message, flags).await;
-        if let Some(step) = step {
-            step.end(operation, &object(), outcome.as_ref().err().map(Error::why).as_deref());
-        }
+        self.tell(step, operation, object, &outcome);
         outcome
     }
 

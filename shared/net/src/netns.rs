@@ -154,6 +154,11 @@ impl Netns {
         outcome
     }
 
+    /// Whether the handle was made by [`Self::of_process`].
+    pub(crate) fn is_of_the_process(&self) -> bool {
+        self.is_current
+    }
+
     /// For netlink attributes that name a namespace.
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
         self.file.as_raw_fd()
