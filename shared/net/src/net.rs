@@ -182,15 +182,26 @@ impl Net {
         message: Message,
         flags: u16,
     ) -> Result<Vec<Message>> {
+        self.step(&object, operation, message, flags).await
+    }
+
+    /// [`Self::request`], compiled once rather than for every kind of object.
+    async fn step(
+        &self,
+        object: &dyn Fn() -> String,
+        operation: &'static str,
+        message: Message,
+        flags: u16,
+    ) -> Result<Vec<Message>> {
         let step = Step::begin();
-        let outcome = self.exchange(&object, operation, message, flags).await;
+        let outcome = self.exchange(object, operation, message, flags).await;
         self.tell(step, operation, object, &outcome);
         outcome
     }
 
     async fn exchange(
         &self,
-        object: &impl Fn() -> String,
+        object: &dyn Fn() -> String,
         operation: &'static str,
         message: Message,
         flags: u16,

@@ -54,9 +54,11 @@ pub fn step<T, E>(
     why: impl FnOnce(&E) -> String,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let Some(step) = Step::begin() else { return work() };
+    let step = Step::begin();
     let outcome = work();
-    step.end(operation, &object(), outcome.as_ref().err().map(why).as_deref());
+    if let Some(step) = step {
+        step.end(operation, &object(), outcome.as_ref().err().map(why).as_deref());
+    }
     outcome
 }
 
