@@ -9,6 +9,7 @@ mod input;
 mod ipvlan;
 mod labcheck;
 mod leases;
+mod log;
 mod loopback;
 mod macvlan;
 mod output;
@@ -25,6 +26,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "lab", tests: &[labcheck::TESTS] },
     Topic { name: "input", tests: input::TESTS },
     Topic { name: "output", tests: output::TESTS },
+    Topic { name: "log", tests: log::TESTS },
     Topic { name: "behaviour", tests: behaviour::TESTS },
     Topic { name: "bridge", tests: bridge::TESTS },
     Topic { name: "bond", tests: bond::TESTS },

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 use podwire_ipam::{Ipam, Request};
 use podwire_spec::{AddResult, Error, code};
+use podwire_trace::step;
 
 use crate::{
     config::DhcpConfig,
@@ -142,7 +143,13 @@ fn ask(rq: &Call<'_>, method: Method) -> Result<crate::gob::Value> {
 
 fn call(client: Client, rq: &Call<'_>, method: Method) -> Result<crate::gob::Value> {
     let patience = if method == Method::Allocate { PATIENCE_ADD } else { PATIENCE };
-    client.call(method, &args(rq)?, patience).map_err(|failure| match failure {
+    let args = args(rq)?;
+    let why = |failure: &Failure| match failure {
+        Failure::Answer(why) | Failure::Broken(why) => why.clone(),
+        Failure::NoMethod => "it has no such method".to_owned(),
+    };
+    let ask = || client.call(method, &args, patience);
+    step(method.name(), || "DHCP daemon".to_owned(), why, ask).map_err(|failure| match failure {
         Failure::Answer(text) => to_error(&text).into(),
         Failure::NoMethod => NoMethod(method).into(),
         Failure::Broken(why) => Error::new(code::TRY_AGAIN, format!("DHCP daemon: {why}")).into(),

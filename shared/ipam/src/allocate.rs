@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use podwire_spec::{Error, Result, code};
+use podwire_trace::step;
 
 use crate::{
     freed,
@@ -27,7 +28,12 @@ pub(crate) fn pick(store: &Store, sets: &[RangeSet], asked: &[Option<IpAddr>]) -
         Some(ip) => Err(taken(store, ip)),
         None => next(store, sets, set),
     };
-    asked.iter().enumerate().map(pick).collect()
+    step(
+        "pick",
+        || format!("addresses of \"{}\"", store.path().display()),
+        Error::to_string,
+        || asked.iter().enumerate().map(pick).collect(),
+    )
 }
 
 /// Picks the next address of `sets[at]`.

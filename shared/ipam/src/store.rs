@@ -8,6 +8,7 @@ use std::{
 };
 
 use podwire_spec::{Error, Result, code};
+use podwire_trace::step;
 use rustix::{fs::OFlags, io::Errno};
 
 use crate::{
@@ -54,9 +55,17 @@ impl Store {
         let lock = leases
             .open_file("lock", OFlags::RDONLY | OFlags::CREATE, 0o750)
             .map_err(|errno| leases.failed("open file", "lock", errno))?;
-        if !folder::try_lock(lock.as_fd()).map_err(|errno| leases.failed("lock file", "lock", errno))? {
-            runner.wait_for_lock(lock.as_fd())?;
-        }
+        step(
+            "lock",
+            || format!("leases \"{}\"", leases.path().display()),
+            Error::to_string,
+            || {
+                if folder::try_lock(lock.as_fd()).map_err(|errno| leases.failed("lock file", "lock", errno))? {
+                    return Ok(());
+                }
+                runner.wait_for_lock(lock.as_fd())
+            },
+        )?;
         let index = Index::make(data, network)
             .inspect_err(|error| tracing::warn!("no lease index, every lease file is read instead: {error}"));
         Ok(Self { leases, index, _lock: lock })
@@ -113,6 +122,10 @@ impl Store {
 
     /// The leases of `owner`, and the owner as they name it: those of the reference's old kind are without interface.
     pub(crate) fn find(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
+        step("find", || format!("leases of {owner}"), Error::to_string, || self.find_by_hint(owner))
+    }
+
+    fn find_by_hint(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
         if let Ok(index) = &self.index
             && index.is_in_step_with(&self.leases)
         {
@@ -146,7 +159,8 @@ impl Store {
 
     /// Reads every lease file and writes the hint from them.
     pub(crate) fn rebuild(&self) -> Result<Known> {
-        let all = self.all()?;
+        let all =
+            step("read all", || format!("leases \"{}\"", self.path().display()), Error::to_string, || self.all())?;
         Ok(self.write_index(all.iter().map(|(ip, content)| (*ip, content))))
     }
 
@@ -183,7 +197,8 @@ impl Store {
         let content = owner.content();
         for (done, pick) in picks.iter().enumerate() {
             let name = pick.ip.to_string();
-            index.write_new(&self.leases, &name, &content).map_err(|errno| {
+            let write = || index.write_new(&self.leases, &name, &content);
+            step("write", || format!("lease of {name} for {owner}"), Errno::to_string, write).map_err(|errno| {
                 for undone in &picks[..done] {
                     let removed = self.leases.remove(&undone.ip.to_string());
                     removed.unwrap_or_else(|error| tracing::warn!("{error}"));
@@ -231,7 +246,11 @@ impl Store {
             return Ok(());
         }
         // The leases first: a kill before the hint is changed leaves it out of step, never short of a lease.
-        joined(going.iter().filter_map(|ip| self.leases.remove(&ip.to_string()).err()).collect())?;
+        let remove = |ip: &IpAddr| {
+            let object = || format!("lease of {ip} for {owner}");
+            step("remove", object, Error::to_string, || self.leases.remove(&ip.to_string()))
+        };
+        joined(going.iter().filter_map(|ip| remove(ip).err()).collect())?;
         self.index(|index| {
             index.note_freed(&going);
             index.put(&owner.key(), &staying)

@@ -49,6 +49,13 @@ impl Error {
         matches!(self.errno, Some(Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL))
     }
 
+    /// What the kernel said, without object and operation: for whoever tells those beside it.
+    pub fn why(&self) -> String {
+        let name = self.errno.map(|errno| format!("{errno:?} ({})", errno.desc()));
+        let words = (!self.words.is_empty()).then(|| self.words.clone());
+        name.into_iter().chain(words).collect::<Vec<_>>().join(": ")
+    }
+
     /// What somebody could do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self.errno? {
@@ -65,11 +72,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.object, self.operation)?;
-        if let Some(errno) = self.errno {
-            write!(f, ": {errno:?} ({})", errno.desc())?;
-        }
-        if !self.words.is_empty() {
-            write!(f, ": {}", self.words)?;
+        let why = self.why();
+        if !why.is_empty() {
+            write!(f, ": {why}")?;
         }
         self.hint().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }

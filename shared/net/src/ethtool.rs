@@ -7,6 +7,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
+use podwire_trace::step;
 
 use crate::{Error, Netns, Result};
 
@@ -151,6 +152,16 @@ fn value(attribute: &DefaultNla) -> Vec<u8> {
 
 /// Opens a connection in the namespace, asks for the family's number, and then what is asked.
 fn ask(
+    ns: &Netns,
+    object: &impl Fn() -> String,
+    operation: &'static str,
+    command: u8,
+    attributes: Vec<DefaultNla>,
+) -> Result<Vec<Message>> {
+    step(operation, object, Error::why, || connect_and_ask(ns, object, operation, command, attributes))
+}
+
+fn connect_and_ask(
     ns: &Netns,
     object: &impl Fn() -> String,
     operation: &'static str,

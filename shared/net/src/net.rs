@@ -13,6 +13,7 @@ use netlink_packet_core::{
     NlasIterator,
 };
 use nix::{errno::Errno, sys::socket::MsgFlags};
+use podwire_trace::{Step, step};
 use rtnetlink::{
     MulticastGroup,
     sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
@@ -75,8 +76,9 @@ impl Net {
             socket.set_cap_ack(true)?;
             io::Result::Ok((socket, worked))
         };
+        let object = || format!("netlink socket in {}", ns.name());
         let (socket, worked) =
-            ns.run(connect)?.map_err(|error| Error::io(format!("netlink socket in {}", ns.name()), "open", &error))?;
+            step("open", object, Error::why, || ns.run(connect)?.map_err(|error| Error::io(object(), "open", &error)))?;
         let net = Self { socket, buffer: RefCell::default(), next: Cell::new(1), since: Cell::new(Instant::now()), ns };
         Ok((net, worked))
     }
@@ -149,7 +151,26 @@ impl Net {
             }
         };
         let timed_out = |_| Error::new(object, "wait for", Errno::ETIMEDOUT);
-        tokio::time::timeout(patience, watch).await.map_err(timed_out)?
+        let step = Step::begin();
+        let outcome = tokio::time::timeout(patience, watch).await.map_err(timed_out).flatten();
+        self.tell(step, "wait for", || object.to_owned(), &outcome);
+        outcome
+    }
+
+    /// Tells of a step that has ended. Many objects have a name that says nothing of whose they are.
+    pub(crate) fn tell<T>(
+        &self,
+        step: Option<Step>,
+        operation: &str,
+        object: impl FnOnce() -> String,
+        outcome: &Result<T>,
+    ) {
+        let Some(step) = step else { return };
+        let mut object = object();
+        if !self.ns.is_of_the_process() {
+            object.extend([" in ", self.ns.name()]);
+        }
+        step.end(operation, &object, outcome.as_ref().err().map(Error::why).as_deref());
     }
 
     /// Sends a request and gathers what comes back, the acknowledgement aside. `object` and `operation` are for the
@@ -157,6 +178,30 @@ impl Net {
     pub(crate) async fn request(
         &self,
         object: impl Fn() -> String,
+        operation: &'static str,
+        message: Message,
+        flags: u16,
+    ) -> Result<Vec<Message>> {
+        self.step(&object, operation, message, flags).await
+    }
+
+    /// [`Self::request`], compiled once rather than for every kind of object.
+    async fn step(
+        &self,
+        object: &dyn Fn() -> String,
+        operation: &'static str,
+        message: Message,
+        flags: u16,
+    ) -> Result<Vec<Message>> {
+        let step = Step::begin();
+        let outcome = self.exchange(object, operation, message, flags).await;
+        self.tell(step, operation, object, &outcome);
+        outcome
+    }
+
+    async fn exchange(
+        &self,
+        object: &dyn Fn() -> String,
         operation: &'static str,
         message: Message,
         flags: u16,

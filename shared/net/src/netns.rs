@@ -17,6 +17,8 @@ use nix::{
     },
 };
 
+use podwire_trace::Step;
+
 use crate::{Error, Result};
 
 /// How long to wait for somebody else's lock; a change under it takes some 20 ms.
@@ -138,13 +140,23 @@ impl Netns {
             Err((_, errno)) => return Err(error(errno)),
         };
         // Somebody has it: a thread waits, so that this one can be told to end meanwhile.
+        let step = Step::begin();
         let (done, wait) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || done.send(Flock::lock(file, FlockArg::LockExclusive)));
-        match tokio::time::timeout(PATIENCE, wait).await {
+        let outcome = match tokio::time::timeout(PATIENCE, wait).await {
             Ok(Ok(Ok(lock))) => Ok(NetnsLock { _lock: lock }),
             Ok(Ok(Err((_, errno)))) => Err(error(errno)),
             Ok(Err(_)) | Err(_) => Err(error(Errno::ETIMEDOUT)),
+        };
+        if let Some(step) = step {
+            step.end("wait for the lock of", &self.name, outcome.as_ref().err().map(Error::why).as_deref());
         }
+        outcome
+    }
+
+    /// Whether the handle was made by [`Self::of_process`].
+    pub(crate) fn is_of_the_process(&self) -> bool {
+        self.is_current
     }
 
     /// For netlink attributes that name a namespace.

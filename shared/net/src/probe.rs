@@ -20,6 +20,7 @@ use nix::{
     },
 };
 use podwire_spec::Mac;
+use podwire_trace::step;
 
 use crate::{Errno, Error, Link, Result, Termination, termination::Woken};
 
@@ -65,6 +66,10 @@ impl Prober {
     /// # Errors
     /// EINTR if the process is to end; those of sending and receiving.
     pub fn who_has(&self, ips: &[IpAddr], wait: Duration, termination: &Termination) -> Result<Vec<Option<Mac>>> {
+        step("ask who has", || format!("{ips:?}"), Error::why, || self.ask(ips, wait, termination))
+    }
+
+    fn ask(&self, ips: &[IpAddr], wait: Duration, termination: &Termination) -> Result<Vec<Option<Mac>>> {
         let mut answers = vec![None; ips.len()];
         let start = Instant::now();
         for round in 1..=ROUNDS {

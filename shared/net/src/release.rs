@@ -19,13 +19,14 @@ use nix::{
     sys::socket::{MsgFlags, recv},
     unistd::{ForkResult, close, fork},
 };
+use podwire_trace::Step;
 use rtnetlink::{
     MulticastGroup,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 
-use crate::{Errno, Error, Net, Result, message::Message, net::acknowledged};
+use crate::{Errno, Error, Link, Net, Result, message::Message, net::acknowledged};
 
 /// How long a link may take to go; on a node where many others change links too it has to queue.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,10 +38,17 @@ impl Net {
     /// Of the request.
     pub async fn release_link(&self, name: &str) -> Result<bool> {
         let Some(link) = self.link(name).await? else { return Ok(false) };
+        let step = Step::begin();
         let object = format!("link {name:?}");
-        let failed = |error: io::Error| Error::io(&object, "delete", &error);
+        let outcome = self.release(&link, &object).await;
+        self.tell(step, "delete", || object, &outcome);
+        outcome
+    }
+
+    async fn release(&self, link: &Link, object: &str) -> Result<bool> {
+        let failed = |error: io::Error| Error::io(object, "delete", &error);
         // Watched before it begins, so that the end is not missed.
-        let events = self.watch(&object, MulticastGroup::Link)?;
+        let events = self.watch(object, MulticastGroup::Link)?;
         let socket = self.ns().run(|| Socket::new(NETLINK_ROUTE))?.map_err(failed)?;
         let mut message = LinkMessage::default();
         message.header.index = link.index;
@@ -51,11 +59,11 @@ impl Net {
             return self.delete_link_at(link.index).await;
         }
         let look = async || Ok(self.link_at(link.index).await?.is_none().then_some(()));
-        let gone = pin!(self.wait_on(&events, &object, PATIENCE, look));
+        let gone = pin!(self.wait_on(&events, object, PATIENCE, look));
         match select(pin!(verdict(reader)), gone).await {
             Either::Left((Ok(0), _)) => Ok(true),
             Either::Left((Ok(errno), _)) => {
-                let error = Error::new(&object, "delete", Errno::from_raw(errno));
+                let error = Error::new(object, "delete", Errno::from_raw(errno));
                 if error.is_absent() { Ok(false) } else { Err(error) }
             }
             // Killed before it could say anything.

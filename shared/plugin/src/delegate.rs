@@ -4,6 +4,7 @@
 //! is no difference: the same files, the same errors, the same result.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     io,
     path::{Path, PathBuf},
@@ -16,6 +17,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::{Either, pending, select};
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
+use podwire_trace::Step;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -71,14 +73,33 @@ impl Delegate {
         matches!(self, Self::Program(_))
     }
 
+    /// Its `type`.
+    fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::HostLocal => HostLocal::NAME.into(),
+            Self::Static => Static::NAME.into(),
+            Self::Program(program) => program.file_name().unwrap_or_default().to_string_lossy(),
+            Self::Missing(kind) => kind.into(),
+        }
+    }
+
     /// Asks the delegate to do what `command` says; only ADD has a result.
     async fn ask(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
+        let step = Step::begin();
+        let outcome = self.answer(command, env, text, waits).await;
+        if let Some(step) = step {
+            let failure = outcome.as_ref().err().map(|error| format!("{:#}", error.root_cause()));
+            step.end(command.as_str(), &format!("delegate {:?}", self.name()), failure.as_deref());
+        }
+        outcome
+    }
+
+    async fn answer(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
         match self {
             Self::HostLocal => in_process::<HostLocal>(command, env, text, waits).context("delegate \"host-local\""),
             Self::Static => in_process::<Static>(command, env, text, waits).context("delegate \"static\""),
             Self::Program(program) => {
-                let kind = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                start(program, command, text).await.with_context(|| format!("delegate {kind:?}"))
+                start(program, command, text).await.with_context(|| format!("delegate {:?}", self.name()))
             }
             Self::Missing(kind) => Err(Error::invalid("ipam.type", missing(kind, &env.path)).into()),
         }

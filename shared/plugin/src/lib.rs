@@ -21,6 +21,7 @@ mod context;
 mod delegate;
 mod label;
 mod lend;
+mod log;
 mod output;
 mod parent;
 mod port;

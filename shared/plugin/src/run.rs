@@ -7,6 +7,7 @@ use std::{
     pin::pin,
     process::ExitCode,
     rc::Rc,
+    time::Instant,
 };
 
 use futures_util::future::{Either, select};
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Context, Error, Result, code, delegate,
+    Context, Error, Result, code, delegate, log,
     output::to_wire,
     waits::{Waits, ended},
 };
@@ -92,28 +93,29 @@ impl From<Error> for Failure {
 }
 
 /// Reads the parameters, lets `work` do the rest, and prints what comes of it.
-fn answer(name: &str, work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, Failure>) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .without_time()
-        .init();
+fn answer(
+    name: &'static str,
+    work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, Failure>,
+) -> ExitCode {
+    let since = Instant::now();
+    log::init();
     // The hook's report on stderr stays; here it becomes the error that the runtime gets to see.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let env = Env::read(|name| std::env::var_os(name))?;
         if env.command == Command::Version {
             return Ok(Some(versions()));
         }
-        work(env, read_stdin()?)
+        let text = read_stdin()?;
+        log::start(name, &env, &text, since);
+        work(env, text)
     }))
     .unwrap_or_else(|_| Err(bug().into()));
+    log::finish(outcome.as_ref().map(Option::as_ref).map_err(|Failure(error, _)| error));
     match outcome {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(value)) => print(&value.to_string()),
         Err(Failure(error, version)) => {
             print(&error.to_json(version));
-            tracing::debug!("{name}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,8 @@
 
 use std::{fmt, pin::Pin};
 
+use podwire_trace::Step;
+
 use crate::{Context, Result, output::join};
 
 /// How to take back one change.
@@ -80,6 +82,11 @@ impl<C> Context<C> {
     }
 
     async fn take_back(&self, undo: Undo<C>) -> Result<()> {
-        (undo.run)(self).await.map_err(|error| error.context(format!("undo: {}", undo.what)))
+        let step = Step::begin();
+        let outcome = (undo.run)(self).await;
+        if let Some(step) = step {
+            step.end("undo", &undo.what, outcome.as_ref().err().map(|error| format!("{error:#}")).as_deref());
+        }
+        outcome.map_err(|error| error.context(format!("undo: {}", undo.what)))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Keys that belong to the protocol or to a convention without being a field below.
-const WELL_KNOWN: [&str; 4] = ["capabilities", "disableCheck", "disableGC", "ipMasq"];
+const WELL_KNOWN: [&str; 6] = ["capabilities", "disableCheck", "disableGC", "ipMasq", "logFile", "logLevel"];
 
 /// How many unknown keys are told of; who has more has other worries.
 const MOST_UNKNOWN: usize = 64;

@@ -16,6 +16,7 @@ use netlink_packet_netfilter::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
+use podwire_trace::step;
 
 use super::{ATTEMPTS, TABLE, build, build::Op};
 use crate::{Error, Result};
@@ -241,6 +242,16 @@ impl Nft {
     /// Sends `request`, whose first message has the number `first`, and hands over the answers, until `each` has what
     /// it wanted or the kernel refuses.
     fn exchange<T>(
+        &self,
+        request: &[u8],
+        first: u32,
+        operation: &'static str,
+        each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+    ) -> Result<T> {
+        step(operation, object, Error::why, || self.send_and_hear(request, first, operation, each))
+    }
+
+    fn send_and_hear<T>(
         &self,
         request: &[u8],
         first: u32,
