@@ -1,0 +1,5 @@
+//! The figures as a picture.
+use super::report::Report;
+pub(super) fn draw(_report: &Report) -> String {
+    String::new()
+}
