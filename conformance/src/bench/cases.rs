@@ -71,6 +71,7 @@ const fn faster(times: f64) -> Goal {
     Goal::promise(Measure::Faster(times))
 }
 
+/// A port of a bridge that is the pods' gateway.
 const BRIDGE: Case = Case {
     title: "bridge",
     plugin: "bridge",
@@ -83,7 +84,8 @@ const BRIDGE: Case = Case {
     del: &[faster(1.5), DEL],
 };
 
-const PARENT: Case = Case {
+/// A device on a link of the node.
+pub(super) const PARENT: Case = Case {
     title: "macvlan",
     plugin: "macvlan",
     extra: || json!({ "master": LINKS[0] }),

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -56,7 +56,7 @@ pub(super) fn launch(command: &Command, stdin: &str) -> Result<(Cost, Vec<u8>)> 
             launcher.env(name, value);
         }
     }
-    let output = launcher.stdin(full_pipe(stdin)?).stderr(Stdio::piped()).output().context("launcher: start")?;
+    let (_, output) = feed(&mut launcher, stdin).context("launcher: start")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let (figures, rest) = printed.split_once('\n').unwrap_or_default();
     ensure!(
@@ -69,6 +69,13 @@ pub(super) fn launch(command: &Command, stdin: &str) -> Result<(Cost, Vec<u8>)> 
     );
     let cost = serde_json::from_str(figures).with_context(|| format!("launcher said {figures:?}"))?;
     Ok((cost, rest.as_bytes().to_vec()))
+}
+
+/// Runs `command` with `stdin` to read. Gives its process id and what it printed.
+pub(super) fn feed(command: &mut Command, stdin: &str) -> Result<(u32, Output)> {
+    command.stdin(full_pipe(stdin)?).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    Ok((child.id(), child.wait_with_output()?))
 }
 
 /// A pipe that all of `text` is in already, so that nobody who reads it waits for this process.

@@ -20,6 +20,7 @@ mod picture;
 mod report;
 mod rig;
 mod stats;
+mod svg;
 mod table;
 mod turns;
 
@@ -80,6 +81,9 @@ pub struct Options {
     /// Do not start a guest kernel for what this one lacks
     #[arg(long)]
     no_guest: bool,
+    /// Write the figures and print nothing of them
+    #[arg(long, hide = true)]
+    figures_only: bool,
     /// Fail if a figure misses what the project promises
     #[arg(long)]
     assert: bool,
@@ -98,7 +102,7 @@ impl Options {
     }
 
     /// Where the run in a guest kernel leaves its figures for the run here.
-    fn from_guest(&self) -> PathBuf {
+    fn guests_figures(&self) -> PathBuf {
         self.json.with_extension("guest.json")
     }
 }
@@ -118,9 +122,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let mut report = Report::new(&options.reference)?;
     measure(&mut report, options, plugins)?;
-    report.add_guest(&options.from_guest())?;
-    print!("{report}");
+    report.add_guest(&options.guests_figures())?;
     report.write(&options.json)?;
+    if options.figures_only {
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{report}");
     if let Some(svg) = &options.svg {
         let drawn = picture::draw(&report);
         std::fs::write(svg, drawn).with_context(|| format!("picture \"{}\": not written", svg.display()))?;
@@ -165,7 +172,7 @@ fn measure(report: &mut Report, options: &Options, plugins: Plugins<'_>) -> Resu
 
 /// Measures in a guest kernel what this one has no devices for, in turns as here. [`run`] takes in what comes of it.
 pub fn elsewhere(options: &Options) -> Result<ExitCode> {
-    let figures = options.from_guest();
+    let figures = options.guests_figures();
     // What a run that did not end has left.
     std::fs::remove_file(&figures).ok();
     let mut plugins = Vec::new();
@@ -184,8 +191,19 @@ pub fn elsewhere(options: &Options) -> Result<ExitCode> {
     let rounds = options.rounds.min(GUEST_ROUNDS).to_string();
     // It has another working directory.
     let figures = std::path::absolute(figures)?.display().to_string();
-    let args =
-        ["bench", "--no-guest", "--only", &plugins, "--rounds", &rounds, "--reference", &reference, "--json", &figures];
+    let args = [
+        "bench",
+        "--no-guest",
+        "--figures-only",
+        "--only",
+        &plugins,
+        "--rounds",
+        &rounds,
+        "--reference",
+        &reference,
+        "--json",
+        &figures,
+    ];
     runner::in_guest_to_see(&args, &options.cni_path)
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Rig {
     case: &'static Case,
     node: Space,
     /// What is there all the time: a pod, or what the node's cables lead to.
-    _others: Vec<Space>,
+    others: Vec<Space>,
     leases: PathBuf,
     conf: Value,
 }
@@ -110,14 +110,14 @@ impl Rig {
             program: plugins.join(case.plugin),
             case,
             node,
-            _others: others,
+            others,
             leases: leases.to_owned(),
             conf,
         };
         if matches!(case.below, Below::Neighbour | Below::Underlay) {
             rig.measured("ADD", &neighbour, &Value::Null)?;
         }
-        rig._others.push(neighbour.pod);
+        rig.others.push(neighbour.pod);
         (rig.party, rig.program) = (party, program);
         Ok(rig)
     }
@@ -186,21 +186,21 @@ impl Rig {
     }
 
     /// Runs `work` on a thread in the node's namespace: what it starts is there too.
-    fn on_node<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(super) fn on_node<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.node.ns.run(work)?
     }
 
     /// One call under the launcher.
     fn measured(&self, verb: &str, seat: &Seat, previous: &Value) -> Result<(Cost, Value)> {
-        let command = self.command(verb, seat);
-        let said = self.on_node(|| launch(&command, &self.stdin(previous)));
+        let (command, stdin) = self.call(verb, seat, previous);
+        let said = self.on_node(|| launch(&command, &stdin));
         let (cost, printed) = said.with_context(|| format!("{verb} of \"{}\"", seat.pod.name))?;
         Ok((cost, result(&printed)?))
     }
 
     /// One call, timed by this process; the calling thread is in the node's namespace already.
     fn timed(&self, verb: &str, seat: &Seat, previous: &Value) -> Result<(Duration, Value)> {
-        let (mut command, stdin) = (self.command(verb, seat), self.stdin(previous));
+        let (mut command, stdin) = self.call(verb, seat, previous);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let start = Instant::now();
         let mut child = command.spawn().with_context(|| format!("{:?}: start", self.program))?;
@@ -219,7 +219,8 @@ impl Rig {
         Ok((took, result(&output.stdout)?))
     }
 
-    fn command(&self, verb: &str, seat: &Seat) -> Command {
+    /// A call, and what it is given to read.
+    pub(super) fn call(&self, verb: &str, seat: &Seat, previous: &Value) -> (Command, String) {
         let mut command = Command::new(&self.program);
         command
             .env("CNI_COMMAND", verb)
@@ -230,7 +231,7 @@ impl Rig {
         if matches!(self.party, Party::Floor) {
             command.args(self.words(seat.number));
         }
-        command
+        (command, self.stdin(previous))
     }
 
     fn cni_path(&self) -> &Path {
