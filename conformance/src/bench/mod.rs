@@ -110,7 +110,7 @@ impl Options {
 /// Measures, prints the table, writes the figures.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if options.instructions {
-        return instructions::run(&options.cni_path, &options.record, options.update);
+        return instructions::run(options);
     }
     let plugins = Plugins { ours: &options.cni_path, reference: &options.reference };
     for directory in [plugins.ours, plugins.reference] {
@@ -182,28 +182,24 @@ pub fn elsewhere(options: &Options) -> Result<ExitCode> {
         }
     }
     plugins.dedup();
-    if plugins.is_empty() || options.no_guest || options.instructions {
+    if plugins.is_empty() || options.no_guest {
         return Ok(ExitCode::SUCCESS);
     }
     let plugins = plugins.join(",");
-    println!("This kernel has no {plugins}; they are measured in a guest kernel (User-mode Linux) ...");
+    if cfg!(not(target_arch = "x86_64")) {
+        eprintln!(
+            "not measured: {plugins}; neither has this kernel such devices, nor is there a guest kernel for this processor"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("this kernel has no {plugins}: in a guest kernel (User-mode Linux) ...");
     let reference = options.reference.display().to_string();
     let rounds = options.rounds.min(GUEST_ROUNDS).to_string();
     // It has another working directory.
     let figures = std::path::absolute(figures)?.display().to_string();
-    let args = [
-        "bench",
-        "--no-guest",
-        "--figures-only",
-        "--only",
-        &plugins,
-        "--rounds",
-        &rounds,
-        "--reference",
-        &reference,
-        "--json",
-        &figures,
-    ];
+    let mut args = vec!["bench", "--no-guest", "--figures-only", "--only", &plugins, "--json", &figures];
+    args.extend(["--rounds", &rounds, "--reference", &reference]);
+    args.extend(options.instructions.then_some("--instructions"));
     runner::in_guest_to_see(&args, &options.cni_path)
 }
 

@@ -178,11 +178,12 @@ impl Rig {
         let wall = start.elapsed();
         // This is the first process of its namespace: what plugins have left behind is its own by now.
         while nix::sys::wait::wait() != Err(Errno::ECHILD) {}
+        let settled = start.elapsed();
         let cpu = children()?.saturating_sub(cpu);
         done.sort_unstable_by_key(|(index, ..)| *index);
         let each = done.iter().map(|(_, took, _)| *took).collect();
         let results = done.into_iter().map(|(.., result)| result).collect();
-        Ok(Burst { all: Figures::once(wall, cpu), each, results })
+        Ok(Burst { all: Figures::once(wall, settled, cpu), each, results })
     }
 
     /// Runs `work` on a thread in the node's namespace: what it starts is there too.

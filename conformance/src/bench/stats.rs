@@ -108,9 +108,9 @@ impl Figures {
     }
 
     /// Of something that was done once.
-    pub(super) fn once(took: Duration, cpu: Duration) -> Self {
+    pub(super) fn once(took: Duration, settled: Duration, cpu: Duration) -> Self {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        Self { median_ms: ms(took), cpu_ms: Some(ms(cpu)), ..Self::default() }
+        Self { median_ms: ms(took), settled_ms: Some(ms(settled)), cpu_ms: Some(ms(cpu)), ..Self::default() }
     }
 }
 
