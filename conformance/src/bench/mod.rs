@@ -200,6 +200,7 @@ pub fn elsewhere(options: &Options) -> Result<ExitCode> {
     let mut args = vec!["bench", "--no-guest", "--figures-only", "--only", &plugins, "--json", &figures];
     args.extend(["--rounds", &rounds, "--reference", &reference]);
     args.extend(options.instructions.then_some("--instructions"));
+    args.extend(options.update.then_some("--update"));
     runner::in_guest_to_see(&args, &options.cni_path)
 }
 

@@ -28,9 +28,9 @@ pub(super) struct Section {
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
 /// Where the columns begin: what is left of the first is for the labels.
-const COLUMNS: [f64; 2] = [184.0, 578.0];
-/// The longest bar; behind it is room for its figure.
-const LONGEST: f64 = 300.0;
+const COLUMNS: [f64; 2] = [184.0, 572.0];
+/// The longest bar; behind it is room for its figure and a few words.
+const LONGEST: f64 = 270.0;
 const BAR: f64 = 9.0;
 const BETWEEN_BARS: f64 = 2.0;
 const BETWEEN_LINES: f64 = 12.0;
@@ -126,12 +126,15 @@ impl Drawing {
 
     /// The bars of one line of one column; gives where they end.
     fn three(&mut self, x: f64, top: f64, three: &Three, scale: f64) -> f64 {
-        let faster = three.reference.map_or(String::new(), |reference| {
-            format!("<tspan class=\"faint\" dx=\"5\">{:.1} times less</tspan>", reference / three.ours)
+        let beside = three.reference.map_or(String::new(), |reference| {
+            let ratio = reference / three.ours;
+            let words =
+                if ratio < 1.0 { format!("{:.1} times more", 1.0 / ratio) } else { format!("{ratio:.1} times less") };
+            format!("<tspan class=\"faint\" dx=\"5\">{words}</tspan>")
         });
         let bars = [
             ("floor", three.floor, "", ""),
-            ("ours", Some(three.ours), "strong", faster.as_str()),
+            ("ours", Some(three.ours), "strong", beside.as_str()),
             ("reference", three.reference, "", ""),
         ];
         let mut y = top;
@@ -203,7 +206,7 @@ mod tests {
         let svg = page("title", &[], &[section]);
         let widths: Vec<_> = svg.lines().filter(|line| line.contains("height=\"9.0\"")).collect();
         assert_eq!(widths.len(), 4, "{svg}");
-        for (line, width) in widths.iter().zip(["30.0", "60.0", "300.0", "150.0"]) {
+        for (line, width) in widths.iter().zip(["27.0", "54.0", "270.0", "135.0"]) {
             assert!(line.contains(&format!("width=\"{width}\"")), "{line}");
         }
         assert!(svg.contains("a &amp; b") && svg.contains("5.0 times less"), "{svg}");
