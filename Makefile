@@ -20,10 +20,10 @@ PLUGIN   ?= bridge
 MINUTES  ?= 5
 TARGET   ?=
 
-.PHONY: help setup build plugins suite demo test bench fuzz miri lint install clean
+.PHONY: help setup build plugins suite demo test bench instructions fuzz miri lint install clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the plugins as static release binaries, into target/cni
 	@.ci/setup build
@@ -39,10 +39,16 @@ test: ## everything: unit tests, the suite, its guest kernel, real runtimes, the
 	@$(MAKE) --no-print-directory plugins suite
 	@.ci/test $(BIN) $(SUITE) $(TRIPLE)
 
-bench: ## times of ADD and DEL against the reference plugins
+bench: ## times, processor time and memory of calls, beside the kernel's own work and the reference plugins
 	@.ci/setup bench
 	@$(MAKE) --no-print-directory plugins suite
-	@.ci/lab $(SUITE) bench --cni-path $(BIN) --json $(CARGO_TARGET_DIR)/bench.json --assert
+	@.ci/lab $(SUITE) bench --cni-path $(BIN) --json $(CARGO_TARGET_DIR)/bench.json \
+	  --svg $(or $(SVG),$(CARGO_TARGET_DIR)/bench.svg) --assert
+
+instructions: ## count the instructions of calls and write them down, for CI to compare with
+	@.ci/setup instructions
+	@$(MAKE) --no-print-directory plugins suite
+	@.ci/lab $(SUITE) bench --cni-path $(BIN) --instructions --update --json $(CARGO_TARGET_DIR)/instructions.json
 
 fuzz: ## every reader of input from outside, with made-up input (MINUTES=5 for each, TARGET=bridge for one)
 	@.ci/setup fuzz

@@ -35,12 +35,6 @@ enum Command {
     Demo(demo::Options),
     /// Measure ADD and DEL beside the reference plugins
     Bench(bench::Options),
-    /// Run a plugin and print its peak resident memory
-    #[command(hide = true)]
-    BenchResident {
-        /// The plugin
-        plugin: PathBuf,
-    },
     /// Run one test in a sandbox
     #[command(hide = true)]
     One(OneArgs),
@@ -110,7 +104,6 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             }
             runner::in_sandbox(options.inside, || demo::run(&options))
         }
-        Command::BenchResident { plugin } => bench::resident(&plugin),
         Command::One(args) => runner::run_one(&args),
         Command::Inner(args) => runner::run_inner(&args),
         Command::Probe { inside } => runner::probe(inside),

@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::WARM_UP;
 use super::report::{Bar, Growth, Pair};
 use super::stats::Series;
+use super::turns::{Plugins, WARM_UP};
 use crate::runner::merged;
 
 /// So many leases are there, the least first: the others are compared with it.
 const SIZES: [u16; 3] = [10, 1_000, 60_000];
-/// ADD and DEL may take so many times what they take with the least number, by what 10 of 100 calls do not exceed.
+/// ADD and DEL may take so many times what they take with the least number (see [`Series::over`]).
 const AT_MOST: f64 = 1.2;
+/// What is compared is called so many times as often as the rest: it is about a few hundredths.
+const OFTEN: usize = 4;
 /// The reference reads every lease at every call; where that takes long, it is measured in every so many rounds.
 const SELDOM: usize = 6;
 /// In milliseconds: how long an ADD may take that finds the last free address of a /16.
@@ -40,22 +42,23 @@ struct Network {
     del: Series,
 }
 
-/// What is compared: a title, the number of leases there, the subnet.
+/// What is compared: a title, a network each.
 struct Scene {
     title: String,
-    both: Pair<Network>,
+    ours: Network,
+    reference: Network,
     /// The reference takes part in every so many rounds.
     every: usize,
 }
 
 /// Measures everything in turns: every round has an ADD and a DEL of each.
-pub(super) fn measure(plugins: &Pair<&Path>, leases: &Path, rounds: usize) -> Result<(Vec<Growth>, Vec<Bar>)> {
+pub(super) fn measure(plugins: Plugins<'_>, leases: &Path, rounds: usize) -> Result<(Vec<Growth>, Vec<Bar>)> {
     let scene = |title: String, count: u16, subnet: &'static str, every: usize| -> Result<Scene> {
         eprintln!("{title} ...");
         let folder = leases.join(title.replace('/', ""));
         let network = |plugins: &Path, name: &str| Network::new(plugins, &folder.join(name), count, subnet);
-        let both = Pair { ours: network(plugins.ours, "ours")?, reference: network(plugins.reference, "reference")? };
-        Ok(Scene { title, both, every })
+        let (ours, reference) = (network(plugins.ours, "ours")?, network(plugins.reference, "reference")?);
+        Ok(Scene { title, ours, reference, every })
     };
     let mut scenes = Vec::new();
     for size in SIZES {
@@ -66,19 +69,51 @@ pub(super) fn measure(plugins: &Pair<&Path>, leases: &Path, rounds: usize) -> Re
     scenes.push(scene("10 leases in an IPv6 /64".to_owned(), 10, "fd78::/64", 1)?);
     for round in 0..WARM_UP + rounds {
         for scene in &mut scenes {
-            scene.both.ours.round(round >= WARM_UP)?;
+            scene.ours.round(round >= WARM_UP)?;
             if round % scene.every == 0 {
                 // The first call of all reads the disk.
-                scene.both.reference.round(round > 0)?;
+                scene.reference.round(round > 0)?;
             }
         }
     }
-    let (mut growth, mut bars) = report(&scenes);
-    let (row, bar) = last_free(&mut scenes[2].both.ours, rounds)?;
+    let mut growth: Vec<_> = scenes.iter().map(Scene::row).collect();
+    let mut bars = compare(&mut scenes, rounds * OFTEN)?;
+    let (row, bar) = last_free(&mut scenes[2].ours, rounds)?;
     growth.push(row);
     bars.push(bar);
     bars.push(garbage(plugins.ours, &leases.join("garbage"))?);
     Ok((growth, bars))
+}
+
+/// What grows, or does not, by pairs of calls that follow each other. The reference's calls are too few for pairs.
+fn compare(scenes: &mut [Scene], rounds: usize) -> Result<Vec<Bar>> {
+    eprintln!("one beside the other: {rounds} rounds ...");
+    let median = |over: &Series, base: &Series| Some(over.median() / base.median());
+    let mut bars = Vec::new();
+    for (over, base, what) in
+        [(2, 0, "with 60,000 leases, times that with 10"), (4, 3, "from an IPv6 /64, times that from a /24")]
+    {
+        let of = |scene: &Scene| (scene.reference.add.clone(), scene.reference.del.clone());
+        let (reference_over, reference_base) = (of(&scenes[over]), of(&scenes[base]));
+        let [over, base] = scenes.get_disjoint_mut([over, base])?;
+        let mut both = [&mut over.ours, &mut base.ours];
+        for network in &mut both {
+            (network.add, network.del) = Default::default();
+        }
+        for round in 0..rounds {
+            // Whoever comes second finds another cache.
+            for turn in 0..2 {
+                both[(round + turn) % 2].round(true)?;
+            }
+        }
+        let [over, base] = both;
+        let add = Pair { ours: over.add.over(&base.add), reference: median(&reference_over.0, &reference_base.0) };
+        let del = Pair { ours: over.del.over(&base.del), reference: median(&reference_over.1, &reference_base.1) };
+        for (verb, pair) in [("ADD", add), ("DEL", del)] {
+            bars.push(Bar::new(&format!("{verb} {what}"), pair).promise(AT_MOST));
+        }
+    }
+    Ok(bars)
 }
 
 /// The last free address of a /16, of which `network` has most already; the reference would read every lease each time.
@@ -90,11 +125,10 @@ fn last_free(network: &mut Network, rounds: usize) -> Result<(Growth, Bar)> {
     for round in 0..WARM_UP + rounds {
         network.round(round >= WARM_UP)?;
     }
-    let none = Series::default();
-    let beside = |ours| Pair { ours, reference: &none };
-    let row = Growth::new(&title, &beside(&network.add), &beside(&network.del));
-    let took = Pair { ours: network.add.median(), reference: 0.0 };
-    Ok((row, Bar::at_most("ADD that finds the last free address of a /16, ms", &took, LAST_FREE)))
+    let alone = |ours| Pair { ours, reference: None };
+    let row = Growth::new(&title, &alone(&network.add), &alone(&network.del));
+    let took = Pair { ours: network.add.median(), reference: None };
+    Ok((row, Bar::new("ADD that finds the last free address of a /16, ms", took).promise(LAST_FREE)))
 }
 
 /// GC, once; the reference is older than that command.
@@ -108,8 +142,8 @@ fn garbage(plugins: &Path, folder: &Path) -> Result<Bar> {
     let left = fs::read_dir(folder.join("bench"))?.count();
     // Beside the leases there are the lock and the note of the last one.
     ensure!(left == usize::from(count) / 2 + 2, "GC left {left} files");
-    let both = Pair { ours: took.as_secs_f64() * 1e3, reference: 0.0 };
-    Ok(Bar::at_most("GC of 5,000 dead of 10,000 leases, ms", &both, at_most))
+    let took = Pair { ours: took.as_secs_f64() * 1e3, reference: None };
+    Ok(Bar::new("GC of 5,000 dead of 10,000 leases, ms", took).promise(at_most))
 }
 
 /// As long as the ids of container runtimes are.
@@ -117,26 +151,14 @@ fn container(n: u16) -> String {
     format!("{n:064x}")
 }
 
-fn report(scenes: &[Scene]) -> (Vec<Growth>, Vec<Bar>) {
-    let row = |scene: &Scene| {
+impl Scene {
+    fn row(&self) -> Growth {
         let of = |series: fn(&Network) -> &Series| Pair {
-            ours: series(&scene.both.ours),
-            reference: series(&scene.both.reference),
+            ours: series(&self.ours),
+            reference: Some(series(&self.reference)),
         };
-        Growth::new(&scene.title, &of(|network| &network.add), &of(|network| &network.del))
-    };
-    let ratio = |over: usize, under: usize, series: fn(&Network) -> &Series| {
-        let of = |network: fn(&Scene) -> &Network| {
-            series(network(&scenes[over])).quick() / series(network(&scenes[under])).quick()
-        };
-        Pair { ours: of(|scene| &scene.both.ours), reference: of(|scene| &scene.both.reference) }
-    };
-    let bars = vec![
-        Bar::at_most("ADD with 60,000 leases, times that with 10", &ratio(2, 0, |network| &network.add), AT_MOST),
-        Bar::at_most("DEL with 60,000 leases, times that with 10", &ratio(2, 0, |network| &network.del), AT_MOST),
-        Bar::at_most("ADD from an IPv6 /64, times that from a /24", &ratio(4, 3, |network| &network.add), AT_MOST),
-    ];
-    (scenes.iter().map(row).collect(), bars)
+        Growth::new(&self.title, &of(|network| &network.add), &of(|network| &network.del))
+    }
 }
 
 impl Network {
