@@ -209,7 +209,7 @@ impl<T: Attach> Plugin for T {
             Err(error) => errors.push(error.into()),
         }
         errors.extend(T::collect(cx, &valid).await.err());
-        errors.extend(cx.delegate_to(Command::Gc).await.err());
+        errors.extend(cx.delegate_gc().await.err());
         join(errors)
     }
 

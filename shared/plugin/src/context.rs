@@ -167,16 +167,20 @@ impl<C> Context<C> {
         let is_of = |label: &Label| link.is_labelled(&label.to_string());
         let nameless = || {
             link.is_unlabelled_like(&self.label.to_string())
+                && self.waits.in_flight().is_empty()
                 && !is_of(&self.network_label())
                 && !valid.iter().any(is_of)
         };
         self.is_dead(&link.alias, valid) || nameless()
     }
 
-    /// Whether a label's owner is an attachment of this network that is not in `valid`.
+    /// Whether a label's owner is an attachment of this network that is not in `valid` and not being added.
     pub fn is_dead(&self, label: &str, valid: &HashSet<Label>) -> bool {
         Label::parse(label).is_some_and(|label| {
-            label.is_of_an_attachment() && label.is_of_network_of(&self.label) && !valid.contains(&label)
+            label.is_of_an_attachment()
+                && label.is_of_network_of(&self.label)
+                && !valid.contains(&label)
+                && !self.is_in_flight(&label)
         })
     }
 }
