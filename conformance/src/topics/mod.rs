@@ -12,6 +12,7 @@ mod leases;
 mod loopback;
 mod macvlan;
 mod output;
+mod races;
 mod scale;
 mod static_;
 mod survival;
@@ -39,6 +40,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     Topic { name: "survival", tests: survival::TESTS },
+    Topic { name: "races", tests: races::TESTS },
     crate::runtimes::TOPIC,
 ];
 

@@ -15,7 +15,7 @@ use nix::{
     libc,
     sched::{CloneFlags, setns, unshare},
     sys::{
-        stat::fstat,
+        stat::{fstat, stat},
         statfs::{NSFS_MAGIC, fstatfs},
     },
 };
@@ -104,6 +104,11 @@ impl Netns {
     /// If the kernel cannot say.
     pub fn is_same_as(&self, other: &Self) -> Result<bool> {
         Ok(self.number()? == other.number()?)
+    }
+
+    /// Whether `path` names this namespace, as it did when it was opened there.
+    pub fn is_at(&self, path: &Path) -> bool {
+        stat(path).is_ok_and(|stat| self.number().is_ok_and(|number| number == (stat.st_dev, stat.st_ino)))
     }
 
     /// What it is known by among all that exist, device and inode number; one that is made later may get the same.

@@ -114,6 +114,20 @@ impl<C> Context<C> {
         Ok(self.pod.get_or_init(|| pod))
     }
 
+    /// ADD: whether the pod is still there, which a handle of its namespace does not tell: it keeps that alive.
+    ///
+    /// # Errors
+    /// Code 3 where `CNI_NETNS` does not name the pod's namespace any more.
+    pub(crate) fn ensure_pod_stays(&self) -> Result<()> {
+        let path = &self.env.netns;
+        if self.pod_ns()?.is_at(Path::new(path)) {
+            return Ok(());
+        }
+        Err(Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {path:?}: gone while the pod was added"))
+            .with_details("what the call had done was undone")
+            .into())
+    }
+
     /// A connection in the pod's namespace, if that still is there.
     ///
     /// # Errors
