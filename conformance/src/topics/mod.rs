@@ -13,6 +13,7 @@ mod log;
 mod loopback;
 mod macvlan;
 mod output;
+mod races;
 mod scale;
 mod static_;
 mod survival;
@@ -41,6 +42,7 @@ pub const TOPICS: &[Topic] = &[
     Topic { name: "vlan", tests: vlan::TESTS },
     Topic { name: "scale", tests: &[scale::TESTS] },
     Topic { name: "survival", tests: survival::TESTS },
+    Topic { name: "races", tests: races::TESTS },
     crate::runtimes::TOPIC,
 ];
 

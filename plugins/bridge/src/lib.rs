@@ -69,14 +69,14 @@ impl Attach for Bridge {
     }
 
     async fn settle(cx: &Context<Config>, attached: &Attached) -> Result<Vec<Link>> {
-        let [bridge, port] = attached.node.as_slice() else { return Ok(Vec::new()) };
-        let mut fresh = vec![cx.host.wait_for_port(port.index).await?];
-        // A bridge follows the least of its ports' MTUs, and where it has no MAC address of its own the least of
-        // theirs; ours has one. So it is as it was.
-        if bridge.mtu == fresh[0].mtu && Label::parse(&bridge.alias).is_some() {
-            fresh.push(bridge.clone());
+        match attached.node.last() {
+            Some(port) => Ok(vec![cx.host.wait_for_port(port.index).await?]),
+            None => Ok(Vec::new()),
         }
-        Ok(fresh)
+    }
+
+    fn is_bound_to_mac(config: &Config) -> bool {
+        config.macspoofchk
     }
 
     async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {

@@ -120,9 +120,11 @@ impl Ipam for HostLocal {
         let valid = valid_attachments(rq.conf)?;
         let attachments: HashSet<_> = valid.iter().map(|one| (&*one.container_id, &*one.ifname)).collect();
         let containers: HashSet<_> = valid.iter().map(|one| &*one.container_id).collect();
-        let is_valid = |owner: &Owner| match &owner.ifname {
-            Some(ifname) => attachments.contains(&(&*owner.container_id, &**ifname)),
-            None => containers.contains(&*owner.container_id),
+        let is_valid = |owner: &Owner| match (&*owner.container_id, &owner.ifname) {
+            (id, Some(ifname)) => {
+                attachments.contains(&(id, &**ifname)) || rq.runner.is_being_added(&rq.conf.name, id, ifname)
+            }
+            (id, None) => containers.contains(id),
         };
         if let Some(store) = Store::open(data_dir(&rq.conf.plugin)?, &rq.conf.name, rq.runner)? {
             store.collect(is_valid)?;

@@ -304,6 +304,17 @@ fn p23_check_wants_the_leases_of_the_result() {
 }
 
 #[test]
+fn p24_gc_spares_what_is_being_added() {
+    let node = Node::new();
+    for id in ["drop", "in-flight"] {
+        node.add(id, SMALL).unwrap();
+    }
+    let conf = node.conf(SMALL, r#", "cni.dev/valid-attachments": []"#);
+    Call::new("x", conf).run::<HostLocal, _>(HostLocal::gc).unwrap();
+    assert_eq!(node.addresses(), ["10.1.0.3"]);
+}
+
+#[test]
 fn p24_gc_keeps_the_valid_and_removes_the_rest() {
     let node = Node::new();
     for id in ["keep", "drop", "half"] {

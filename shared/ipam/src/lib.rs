@@ -57,6 +57,9 @@ pub trait Runner {
     /// # Errors
     /// Code 106 if the call is to end; code 7 or 103 where the question cannot be asked.
     fn probe(&self, env: &spec::Env, ips: &[IpAddr], wait: Duration) -> spec::Result<Vec<Option<spec::Mac>>>;
+
+    /// GC: whether an attachment was being added when it began, and so is to be spared although the list lacks it.
+    fn is_being_added(&self, network: &str, container_id: &str, ifname: &str) -> bool;
 }
 
 /// An address plugin.

@@ -58,6 +58,10 @@ impl Runner for Network {
             None => Ok(ips.iter().map(|ip| self.others.get(ip).copied()).collect()),
         }
     }
+
+    fn is_being_added(&self, _: &str, _: &str, _: &str) -> bool {
+        false
+    }
 }
 
 #[test]

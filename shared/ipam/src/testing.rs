@@ -18,6 +18,10 @@ impl Runner for Alone {
     fn probe(&self, _: &Env, ips: &[IpAddr], _: Duration) -> Result<Vec<Option<Mac>>, Error> {
         panic!("probe of {ips:?} although it was not asked for")
     }
+
+    fn is_being_added(&self, _: &str, container_id: &str, _: &str) -> bool {
+        container_id == "in-flight"
+    }
 }
 
 /// A call of one command for one attachment.

@@ -1,7 +1,9 @@
 //! Network namespaces as handles.
 
 use std::{
+    collections::HashSet,
     fs::File,
+    ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,10 +11,11 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, Flock, FlockArg, fcntl},
+    libc,
     sched::{CloneFlags, setns, unshare},
     sys::{
-        stat::fstat,
+        stat::{fstat, stat},
         statfs::{NSFS_MAGIC, fstatfs},
     },
 };
@@ -101,6 +104,11 @@ impl Netns {
         Ok(self.number()? == other.number()?)
     }
 
+    /// Whether `path` names this namespace, as it did when it was opened there.
+    pub fn is_at(&self, path: &Path) -> bool {
+        stat(path).is_ok_and(|stat| self.number().is_ok_and(|number| number == (stat.st_dev, stat.st_ino)))
+    }
+
     /// What it is known by among all that exist, device and inode number; one that is made later may get the same.
     ///
     /// # Errors
@@ -159,6 +167,36 @@ impl Netns {
         self.is_current
     }
 
+    /// Puts a mark on the namespace, for whoever asks for its [`Self::marks`]. It stays until this handle and its clones are
+    /// closed, at the end of the process at the latest. A mark is a lock of the kernel's on one byte of the namespace's file
+    /// (fcntl(2), open file description locks), shared, so that it keeps nobody from anything and never waits.
+    ///
+    /// # Errors
+    /// ENOLCK where the kernel has no room for it.
+    pub fn mark(&self, place: u64) -> Result<()> {
+        let marked = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&bytes(libc::F_RDLCK, &(place..place + 1))));
+        marked.map(drop).map_err(|errno| Error::new(&self.name, "mark", errno))
+    }
+
+    /// The marks of others in `range`.
+    ///
+    /// # Errors
+    /// If the kernel cannot say.
+    pub fn marks(&self, range: Range<u64>) -> Result<HashSet<u64>> {
+        let (mut found, mut rest) = (HashSet::new(), vec![range]);
+        while let Some(range) = rest.pop().filter(|range| !range.is_empty()) {
+            // The kernel tells one lock that would be in the way of an exclusive one.
+            let mut lock = bytes(libc::F_WRLCK, &range);
+            fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut lock))
+                .map_err(|errno| Error::new(&self.name, "look for marks on", errno))?;
+            if let (true, Ok(place)) = (i32::from(lock.l_type) != libc::F_UNLCK, u64::try_from(lock.l_start)) {
+                found.insert(place);
+                rest.extend([range.start..place, place + 1..range.end].into_iter().filter(|rest| !rest.is_empty()));
+            }
+        }
+        Ok(found)
+    }
+
     /// For netlink attributes that name a namespace.
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
         self.file.as_raw_fd()
@@ -174,6 +212,18 @@ fn open(path: &Path) -> Result<(File, String)> {
         .map(File::from)
         .map_err(|errno| Error::new(&name, "open", errno))?;
     Ok((file, name))
+}
+
+/// The request for a lock of that type on a range of bytes.
+fn bytes(kind: i32, range: &Range<u64>) -> libc::flock {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    libc::flock {
+        l_type: i16::try_from(kind).unwrap_or_default(),
+        l_whence: 0,
+        l_start: number(range.start),
+        l_len: number(range.end - range.start),
+        l_pid: 0,
+    }
 }
 
 /// A namespace is locked for as long as this lives.
@@ -207,5 +257,24 @@ impl Drop for Back {
             eprintln!("cannot return to the network namespace that this thread came from: {errno}");
             std::process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_seen_by_others_until_their_handle_is_closed() {
+        let [one, two] = [(); 2].map(|()| Netns::current().unwrap());
+        for place in [7, 1 << 40, (1 << 40) + 1] {
+            one.mark(place).unwrap();
+        }
+        two.mark(9).unwrap();
+        assert_eq!(two.marks(0..1 << 62).unwrap(), HashSet::from([7, 1 << 40, (1 << 40) + 1]));
+        assert_eq!(two.marks(8..1 << 40).unwrap(), HashSet::new());
+        assert_eq!(one.marks(0..1 << 62).unwrap(), HashSet::from([9]));
+        drop(one);
+        assert_eq!(two.marks(0..1 << 62).unwrap(), HashSet::new());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::{join3, try_join_all};
 use podwire_net::{Link, Net};
-use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, NetConf};
+use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, Mac, NetConf};
 use serde::de::DeserializeOwned;
 
 use crate::{Context, Label, Plugin, Result, addresses::is_pods, output::join};
@@ -33,6 +33,11 @@ pub trait Attach: Sized {
     /// Whether the pod's link keeps the MAC address that it had after ADD.
     fn keeps_mac(_conf: &Self::Config) -> bool {
         true
+    }
+
+    /// Whether something was made that fits no other MAC address than the one that the pod's link was made with.
+    fn is_bound_to_mac(_conf: &Self::Config) -> bool {
+        false
     }
 
     /// Makes the device, with [`Self::ifname`] in the pod, still down.
@@ -151,7 +156,15 @@ impl<T: Attach> Plugin for T {
             }
         }
         let announced = side.up && !side.announced_by_up && !result.ips.is_empty();
-        result.interfaces = interfaces(cx, &finish(cx, attached, &fresh, announced).await?);
+        let made_with = attached.pod.mac;
+        let attached = finish(cx, attached, &fresh, announced).await?;
+        if T::is_bound_to_mac(&cx.conf.plugin) && attached.pod.mac != made_with {
+            let object = format!("pod's link {:?}: MAC address", attached.pod.name);
+            let [expected, found] = [made_with, attached.pod.mac].map(|mac| mac.unwrap_or(Mac([0; 6])));
+            return Err(Error::differs(object, expected, found).into());
+        }
+        result.interfaces = interfaces(cx, &attached);
+        cx.ensure_pod_stays()?;
         Ok(match cx.conf.prev_result.clone() {
             Some(previous) => chained(previous, result, cx.delegate.is_some()),
             None => result,
@@ -206,7 +219,7 @@ impl<T: Attach> Plugin for T {
             Err(error) => errors.push(error.into()),
         }
         errors.extend(T::collect(cx, &valid).await.err());
-        errors.extend(cx.delegate_to(Command::Gc).await.err());
+        errors.extend(cx.delegate_gc().await.err());
         join(errors)
     }
 

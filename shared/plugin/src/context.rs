@@ -114,6 +114,20 @@ impl<C> Context<C> {
         Ok(self.pod.get_or_init(|| pod))
     }
 
+    /// ADD: whether the pod is still there, which a handle of its namespace does not tell: it keeps that alive.
+    ///
+    /// # Errors
+    /// Code 3 where `CNI_NETNS` does not name the pod's namespace any more.
+    pub(crate) fn ensure_pod_stays(&self) -> Result<()> {
+        let path = &self.env.netns;
+        if self.pod_ns()?.is_at(Path::new(path)) {
+            return Ok(());
+        }
+        Err(Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {path:?}: gone while the pod was added"))
+            .with_details("what the call had done was undone")
+            .into())
+    }
+
     /// A connection in the pod's namespace, if that still is there.
     ///
     /// # Errors
@@ -167,16 +181,20 @@ impl<C> Context<C> {
         let is_of = |label: &Label| link.is_labelled(&label.to_string());
         let nameless = || {
             link.is_unlabelled_like(&self.label.to_string())
+                && self.waits.in_flight().is_empty()
                 && !is_of(&self.network_label())
                 && !valid.iter().any(is_of)
         };
         self.is_dead(&link.alias, valid) || nameless()
     }
 
-    /// Whether a label's owner is an attachment of this network that is not in `valid`.
+    /// Whether a label's owner is an attachment of this network that is not in `valid` and not being added.
     pub fn is_dead(&self, label: &str, valid: &HashSet<Label>) -> bool {
         Label::parse(label).is_some_and(|label| {
-            label.is_of_an_attachment() && label.is_of_network_of(&self.label) && !valid.contains(&label)
+            label.is_of_an_attachment()
+                && label.is_of_network_of(&self.label)
+                && !valid.contains(&label)
+                && !self.is_in_flight(&label)
         })
     }
 }

@@ -143,6 +143,20 @@ impl<C> Context<C> {
         self.delegate_to(Command::Del).await
     }
 
+    /// Has the delegate collect. A program goes by the list alone, so where somebody is being added it is not asked.
+    pub(crate) async fn delegate_gc(&self) -> Result<()> {
+        let foreign =
+            self.delegate.as_ref().filter(|delegate| delegate.is_foreign() && !self.waits.in_flight().is_empty());
+        if let Some(Delegate::Program(program)) = foreign {
+            let what =
+                format!("delegate {:?}: not asked for GC, an ADD of its network is in flight", program.display());
+            return Err(Error::new(code::TRY_AGAIN, what)
+                .with_details("the runtime has to keep GC apart from ADD; repeat the call")
+                .into());
+        }
+        self.delegate_to(Command::Gc).await
+    }
+
     /// Passes a command on to the delegate, where there is one.
     pub(crate) async fn delegate_to(&self, command: Command) -> Result<()> {
         match &self.delegate {

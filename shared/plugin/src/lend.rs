@@ -112,6 +112,7 @@ impl<C> Context<C> {
     /// # Errors
     /// EEXIST where the pod has a link of that name; else of the kernel.
     pub async fn lend(&mut self, link: &Link, in_pod: bool) -> Result<Link> {
+        self.announce_flight(&self.label.borrower())?;
         let home = self.net(in_pod)?;
         let _lock = home.ns().lock().await?;
         let loopback = loopback(home).await?;
@@ -195,7 +196,10 @@ impl<C> Context<C> {
         let valid: HashSet<_> = valid.iter().map(Label::borrower).collect();
         let network = self.label.borrower();
         let network = network.split(':').next();
-        let is_dead = |loan: &Loan| loan.owner.split(':').next() == network && !valid.contains(&loan.owner);
+        let is_in_flight = |loan: &Loan| self.waits.in_flight().has(&self.conf.name, &loan.owner);
+        let is_dead = |loan: &Loan| {
+            loan.owner.split(':').next() == network && !valid.contains(&loan.owner) && !is_in_flight(loan)
+        };
         join(self.give_back_from(false, is_dead).await)
     }
 

@@ -19,6 +19,7 @@ mod attach;
 mod bridged;
 mod context;
 mod delegate;
+mod flight;
 mod label;
 mod lend;
 mod log;

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
-use podwire_net::Termination;
+use podwire_net::{Netns, Termination};
 use podwire_spec::{AddResult, Command, Env, NetConf, Version, version_of};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
@@ -76,7 +76,12 @@ pub fn run_ipam<P: Ipam>() -> ExitCode {
         let conf = NetConf::<P::Config>::parse_ipam(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| {
-            let result = delegate::ask::<P>(env.command, &env, &conf, &Waits::default())?;
+            let mut waits = Waits::default();
+            let own = (env.command == Command::Gc).then(Netns::of_process).transpose()?;
+            if let Some(own) = &own {
+                waits.halt(own, &conf.name)?;
+            }
+            let result = delegate::ask::<P>(env.command, &env, &conf, &waits)?;
             Ok((env.command == Command::Add).then(|| result.to_json(version)))
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
@@ -213,10 +218,16 @@ fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Re
 
 async fn dispatch<P: Plugin>(command: Command, cx: &mut Context<P::Config>) -> Result<AddResult> {
     match command {
-        Command::Add => return P::add(cx).await,
+        Command::Add => {
+            cx.take_off().await?;
+            return P::add(cx).await;
+        }
         Command::Del => P::del(cx).await?,
         Command::Check => P::check(cx).await?,
-        Command::Gc => P::gc(cx).await?,
+        Command::Gc => {
+            cx.waits.halt(cx.host.ns(), &cx.conf.name)?;
+            P::gc(cx).await?;
+        }
         Command::Status => P::status(cx).await.map_err(|error| not_available(&error))?,
         Command::Version => {}
     }

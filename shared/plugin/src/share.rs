@@ -77,9 +77,12 @@ impl<C> Context<C> {
         let valid: HashSet<_> = valid.iter().map(Label::user).collect();
         let Some(network) = Label::parse(&self.label.user()) else { return Ok(vec![]) };
         let is_dead = |altname: &&String| {
-            let user =
-                Label::parse(altname).is_some_and(|user| user.is_of_an_attachment() && user.is_of_network_of(&network));
-            user && !valid.contains(*altname)
+            Label::parse(altname).is_some_and(|user| {
+                user.is_of_an_attachment()
+                    && user.is_of_network_of(&network)
+                    && !valid.contains(*altname)
+                    && !self.is_in_flight(&user)
+            })
         };
         let dead = |link: Link| {
             let users: Vec<_> = link.altnames.iter().filter(is_dead).cloned().collect();

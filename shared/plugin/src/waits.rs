@@ -1,4 +1,5 @@
-//! What an address plugin asks of this program: to wait so that SIGTERM is heard, and to speak with the pod's network.
+//! What an address plugin asks of this program: to wait so that SIGTERM is heard, to speak with the pod's network, and to
+//! know what GC is to spare.
 
 use std::{cell::OnceCell, net::IpAddr, os::fd::BorrowedFd, path::Path, pin::pin, rc::Rc, time::Duration};
 
@@ -7,25 +8,39 @@ use podwire_ipam::Runner;
 use podwire_net::{Errno, LinkChange, Net, Netns, Prober, Termination, Woken};
 use podwire_spec::{Env, Error, Mac, code};
 
-use crate::{addresses::set_up_sysctls, output::to_wire};
+use crate::{Label, addresses::set_up_sysctls, flight::InFlight, output::to_wire};
 
-/// Waits that SIGTERM ends.
+/// Waits that SIGTERM ends; and for GC, who is in flight.
 #[derive(Debug, Default)]
-pub(crate) struct Waits(OnceCell<Rc<Termination>>);
+pub(crate) struct Waits {
+    termination: OnceCell<Rc<Termination>>,
+    in_flight: InFlight,
+}
 
 impl Waits {
     /// In a call that hears of SIGTERM already.
     pub(crate) fn with(termination: Rc<Termination>) -> Self {
-        Self(OnceCell::from(termination))
+        Self { termination: OnceCell::from(termination), ..Self::default() }
+    }
+
+    /// GC: says that it works on the network, and takes down who is in flight.
+    pub(crate) fn halt(&mut self, ns: &Netns, network: &str) -> anyhow::Result<()> {
+        self.in_flight = InFlight::halt(ns, network)?;
+        Ok(())
+    }
+
+    /// Whom GC is to spare.
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     /// Without that, the signal is caught once there is something to wait for: most calls end before.
     fn termination(&self) -> podwire_net::Result<&Termination> {
-        if let Some(termination) = self.0.get() {
+        if let Some(termination) = self.termination.get() {
             return Ok(termination);
         }
         let termination = Rc::new(Termination::catch()?);
-        Ok(self.0.get_or_init(|| termination))
+        Ok(self.termination.get_or_init(|| termination))
     }
 
     fn ask(&self, env: &Env, ips: &[IpAddr], wait: Duration) -> anyhow::Result<Vec<Option<Mac>>> {
@@ -68,6 +83,10 @@ impl Runner for Waits {
             Some(error) if error.is(Errno::EINTR) => ended(),
             _ => to_wire(&error),
         })
+    }
+
+    fn is_being_added(&self, network: &str, container_id: &str, ifname: &str) -> bool {
+        self.in_flight.has(network, &Label::new(network, container_id, ifname).user())
     }
 }
 

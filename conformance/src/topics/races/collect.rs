@@ -1,0 +1,201 @@
+//! P24: GC beside ADD and DEL, which runtimes are to keep apart and some do not.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::halt::{beside, beside_begun, halted};
+use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN, both};
+use crate::lab::{Lan, cable};
+use crate::packets::reaches;
+use crate::runner::{Attachment, Case, Feature, Test, merged};
+use crate::test;
+use crate::topics::scale::at_once;
+
+const BOND: &[Feature] = &[Feature::Strace, Feature::Bond];
+
+macro_rules! of_device {
+    ($($device:ident $needs:ident => $spares:ident $waits:ident,)*) => {
+        pub(super) const TESTS: &[Test] = &[
+            $(
+                test!($spares, "an ADD that is halted at each request").needs($needs).ours().limit(120),
+                test!($waits, "an ADD that comes while GC is halted at each request").needs($needs).ours().limit(120),
+            )*
+            test!(p24_gc_of_another_network_beside_add, "which made the bridge and the rules' tables")
+                .needs(BRIDGE)
+                .ours()
+                .limit(120),
+            test!(p24_gc_spares_a_bond_add, "the links that it has borrowed").needs(BOND).ours().limit(120),
+            test!(p24_gc_beside_del, "of pods that are in its list and of others").needs(BRIDGE).ours().limit(60),
+            test!(p24_gc_does_not_ask_a_program_beside_add, "which cannot know what is in flight").needs(BRIDGE).ours(),
+        ];
+        $(
+            fn $spares(case: &Case) -> Result<()> {
+                gc_spares_what_is_added(case, &Scene::new(case, Device::$device)?)
+            }
+            fn $waits(case: &Case) -> Result<()> {
+                add_waits_for_gc(case, &Scene::new(case, Device::$device)?)
+            }
+        )*
+    };
+}
+
+of_device! {
+    Bridge BRIDGE => p24_gc_spares_a_bridge_add p24_bridge_add_waits_for_gc,
+    Vxlan VXLAN => p24_gc_spares_a_vxlan_add p24_vxlan_add_waits_for_gc,
+    Macvlan MACVLAN => p24_gc_spares_a_macvlan_add p24_macvlan_add_waits_for_gc,
+    VlanShared VLAN_SHARED => p24_gc_spares_a_shared_vlan_add p24_shared_vlan_add_waits_for_gc,
+    Ipvlan IPVLAN => p24_gc_spares_an_ipvlan_add p24_ipvlan_add_waits_for_gc,
+}
+
+fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
+    let (stays, comes, dead) = (scene.guest(1)?, scene.guest(2)?, scene.guest(3)?);
+    let resident = stays.comes()?;
+    let mut met = 0;
+    for nth in (1..).step_by(scene.device.stride(5)) {
+        dead.attachment.add()?;
+        let (gc, add) = (scene.collect(&[&stays.attachment]).0, comes.attachment.call("ADD"));
+        let (output, collected) =
+            beside_begun(&scene.lan.node, &case.dir, add, &comes.attachment.conf, nth, || gc.run())?;
+        let context = || format!("GC after request {nth} of ADD");
+        let result = output.success().with_context(context)?;
+        comes.works(&result).with_context(context)?;
+        stays.works(&resident).with_context(context)?;
+        if let Some(collected) = &collected {
+            collected.success().with_context(context)?;
+            dead.attachment.check_call(&resident).fail_somehow().context("what is dead is still there")?;
+            met += 1;
+        }
+        comes.attachment.del()?;
+        dead.attachment.del()?;
+        if collected.is_none() {
+            break;
+        }
+    }
+    ensure!(met >= 3, "ADD was halted {met} times");
+    stays.attachment.del()?;
+    scene.ensure_clean()
+}
+
+fn add_waits_for_gc(case: &Case, scene: &Scene) -> Result<()> {
+    let (comes, dead) = (scene.guest(2)?, scene.guest(3)?);
+    let mut met = 0;
+    for nth in (1..).step_by(scene.device.stride(2)) {
+        dead.attachment.add()?;
+        let (gc, conf) = scene.collect(&[]);
+        let (output, added) = beside(&case.dir, gc, &conf, nth, || comes.attachment.call("ADD").run())?;
+        let context = || format!("ADD after request {nth} of GC");
+        output.success().with_context(context)?;
+        let Some(added) = added else { break };
+        let result = added.success().with_context(context)?;
+        comes.works(&result).with_context(context)?;
+        comes.attachment.del()?;
+        dead.attachment.del()?;
+        met += 1;
+    }
+    ensure!(met >= 3, "GC was halted {met} times");
+    dead.attachment.del()?;
+    scene.ensure_clean()
+}
+
+fn p24_gc_of_another_network_beside_add(case: &Case) -> Result<()> {
+    let scene = Scene::new(case, Device::Bridge)?;
+    let comes = scene.guest(1)?;
+    let other = scene.guest(2)?.attachment.with(json!({ "name": "other" }));
+    let conf = merged(&other.conf, json!({ "cni.dev/valid-attachments": [] }));
+    let gc = case.call(&other.node, "bridge", "GC").conf(&conf);
+    for nth in 1.. {
+        // It leaves the bridge, and the tables of the rules without a rule.
+        other.add()?;
+        other.del()?;
+        let (output, collected) =
+            beside(&case.dir, comes.attachment.call("ADD"), &comes.attachment.conf, nth, || gc.run())?;
+        let context = || format!("GC after request {nth} of ADD");
+        let result = output.success().with_context(context)?;
+        let Some(collected) = collected else { break };
+        collected.success().with_context(context)?;
+        comes.works(&result).with_context(context)?;
+        comes.attachment.del()?;
+        gc.succeed()?;
+        scene.ensure_clean().with_context(context)?;
+    }
+    comes.attachment.del()
+}
+
+fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
+    let lan = Lan::new()?;
+    for (link, ip) in [("eth2", "192.168.20.1"), ("eth3", "192.168.30.1")] {
+        cable(&lan.node, link, &lan.switch, link)?;
+        lan.switch.plug("sw0", link)?;
+        lan.node.address(link, &format!("{ip}/24"))?;
+    }
+    let conf = json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "bond", "mode": "active-backup",
+        "links": [{ "name": "eth2" }, { "name": "eth3" }], "ipam": case.host_local(&["192.168.7.0/24"]),
+    });
+    let before = case.snapshot(&[&lan.node])?;
+    let comes = case.attachment(&lan.node, &case.pod("p1")?, &conf);
+    let gc_conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
+    let gc = case.call(&lan.node, "bond", "GC").conf(&gc_conf);
+    let mut met = 0;
+    for nth in (1..).step_by(7) {
+        let (output, collected) = beside_begun(&lan.node, &case.dir, comes.call("ADD"), &conf, nth, || gc.run())?;
+        let context = || format!("GC after request {nth} of ADD");
+        let result = output.success().with_context(context)?;
+        comes.check(&result).with_context(context)?;
+        reaches(&comes.pod, Lan::OTHER[0].parse()?).with_context(context)?;
+        comes.del().with_context(context)?;
+        before.ensure_same(&case.snapshot(&[&lan.node])?).with_context(context)?;
+        let Some(collected) = collected else { break };
+        collected.success().with_context(context)?;
+        met += 1;
+    }
+    ensure!(met >= 3, "ADD was halted {met} times");
+    Ok(())
+}
+
+fn p24_gc_beside_del(case: &Case) -> Result<()> {
+    const ROUNDS: u32 = 8;
+    let scene = Scene::new(case, Device::Bridge)?;
+    let stays = scene.guest(0)?;
+    let resident = stays.comes()?;
+    let going = (1..=6).map(|n| Ok(scene.guest(n)?.attachment)).collect::<Result<Vec<_>>>()?;
+    for round in 0..ROUNDS {
+        at_once(&going, Attachment::add)?;
+        // Half of them are in the list: their DEL began after it was made.
+        let valid: Vec<_> = going.iter().step_by(2).chain([&stays.attachment]).collect();
+        let (gc, _) = scene.collect(&valid);
+        let lag = Duration::from_millis(2) * round;
+        let dels = || at_once(&going, Attachment::del).map(drop);
+        both((dels, Duration::from_millis(8)), (|| gc.succeed(), lag)).with_context(|| format!("round {round}"))?;
+        stays.works(&resident).with_context(|| format!("round {round}"))?;
+        let leases = case.lease_names("net")?;
+        ensure!(leases.len() == 1, "round {round}: leases are left: {leases:?}");
+    }
+    stays.attachment.del()?;
+    scene.ensure_clean()
+}
+
+fn p24_gc_does_not_ask_a_program_beside_add(case: &Case) -> Result<()> {
+    let scene = Scene::new(case, Device::Bridge)?;
+    let answer = "[ \"$CNI_COMMAND\" != GC ] || touch \"$(dirname \"$0\")/asked\"\n\
+                  [ \"$CNI_COMMAND\" = ADD ] || exit 0\n\
+                  echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"10.7.0.77/24\"}]}'";
+    let path = case.fake_plugin("other-ipam", answer)?;
+    let comes = scene.guest(1)?;
+    let ipam = json!({ "ipam": null });
+    let own = comes.attachment.clone().with(ipam).with(json!({ "ipam": { "type": "other-ipam" } }));
+    let conf = merged(&own.conf, json!({ "cni.dev/valid-attachments": [] }));
+    let gc = case.call(&own.node, "bridge", "GC").env("CNI_PATH", &path).conf(&conf);
+    let add = own.call("ADD").env("CNI_PATH", &path);
+    let (output, collected) = halted(&case.dir, add, &own.conf, 3, || gc.run())?;
+    let result = output.success()?;
+    collected.context("ADD was not halted")?.failure(11)?.says(&["other-ipam", "in flight"])?;
+    let asked = case.dir.join("plugins/asked");
+    ensure!(!asked.exists(), "it was asked");
+    own.check_call(&result).env("CNI_PATH", &path).succeed()?;
+    gc.succeed()?;
+    ensure!(asked.exists(), "it was not asked when nobody was in flight");
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The last DEL against the first ADD, a failing ADD against another, and many against many.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::halt::beside;
+use super::scene::{BRIDGE, Device, Guest, IPVLAN, MACVLAN, Scene, VLAN, VLAN_SHARED, VXLAN, both};
+use crate::runner::{Attachment, Case, Test};
+use crate::test;
+use crate::topics::scale::at_once;
+
+macro_rules! of_device {
+    ($($device:ident $needs:ident => $last:ident $undone:ident $cross:ident,)*) => {
+        pub(super) const TESTS: &[Test] = &[
+            // Nothing is made or removed there but the pods' own.
+            test!(p27_race_vlan_cross, "some go while others come").needs(VLAN).ours().limit(90),
+            $(
+            test!($last, "the last DEL against the first ADD, halted at each request").needs($needs).ours().limit(90),
+            test!($undone, "a first ADD that fails against another, halted at each request").needs($needs).ours().limit(90),
+            test!($cross, "some go while others come").needs($needs).ours().limit(90),
+        )*];
+        fn p27_race_vlan_cross(case: &Case) -> Result<()> {
+            some_go_while_others_come(&Scene::new(case, Device::Vlan)?)
+        }
+        $(
+            fn $last(case: &Case) -> Result<()> {
+                last_del_meets_first_add(case, &Scene::new(case, Device::$device)?)
+            }
+            fn $undone(case: &Case) -> Result<()> {
+                failing_add_meets_another(case, &Scene::new(case, Device::$device)?)
+            }
+            fn $cross(case: &Case) -> Result<()> {
+                some_go_while_others_come(&Scene::new(case, Device::$device)?)
+            }
+        )*
+    };
+}
+
+of_device! {
+    Bridge BRIDGE => p27_race_bridge_last_and_first p20_race_bridge_undo p27_race_bridge_cross,
+    Vxlan VXLAN => p27_race_vxlan_last_and_first p20_race_vxlan_undo p27_race_vxlan_cross,
+    Macvlan MACVLAN => p27_race_macvlan_last_and_first p20_race_macvlan_undo p27_race_macvlan_cross,
+    VlanShared VLAN_SHARED
+        => p27_race_shared_vlan_last_and_first p20_race_shared_vlan_undo p27_race_shared_vlan_cross,
+    Ipvlan IPVLAN => p27_race_ipvlan_last_and_first p20_race_ipvlan_undo p27_race_ipvlan_cross,
+}
+
+fn last_del_meets_first_add(case: &Case, scene: &Scene) -> Result<()> {
+    let [one, two] = [scene.guest(1)?, scene.guest(2)?];
+    let mut met = [0, 0];
+    for (way, (halted, beside)) in [("DEL", "ADD"), ("ADD", "DEL")].into_iter().enumerate() {
+        for nth in (1..).step_by(scene.device.stride(if halted == "DEL" { 2 } else { 4 })) {
+            one.attachment.add()?;
+            let of = |command: &str| if command == "DEL" { &one.attachment } else { &two.attachment };
+            let other = || of(beside).call(beside).run();
+            let (first, second) =
+                super::halt::beside(&case.dir, of(halted).call(halted), &of(halted).conf, nth, other)?;
+            let context = || format!("{beside} after request {nth} of {halted}");
+            let first = first.success().with_context(context)?;
+            let Some(second) = second else {
+                of(beside).call(beside).succeed()?;
+                two.attachment.del()?;
+                break;
+            };
+            let second = second.success().with_context(context)?;
+            two.works(if halted == "ADD" { &first } else { &second }).with_context(context)?;
+            two.attachment.del()?;
+            scene.ensure_clean().with_context(context)?;
+            met[way] += 1;
+        }
+    }
+    ensure!(met.iter().all(|met| *met > 0), "calls met {met:?} times");
+    scene.ensure_clean()
+}
+
+fn failing_add_meets_another(case: &Case, scene: &Scene) -> Result<()> {
+    let (fails, comes) = (scene.guest(1)?, scene.guest(2)?);
+    let doomed = fails.doomed();
+    let mut met = 0;
+    for nth in (1..).step_by(scene.device.stride(4)) {
+        let other = || comes.attachment.call("ADD").run();
+        let (failed, added) = beside(&case.dir, doomed.call("ADD"), &doomed.conf, nth, other)?;
+        let context = || format!("ADD after request {nth} of one that fails");
+        failed.any_failure().with_context(context)?;
+        let Some(added) = added else { break };
+        comes.works(&added.success().with_context(context)?).with_context(context)?;
+        comes.attachment.del()?;
+        scene.ensure_clean().with_context(context)?;
+        met += 1;
+    }
+    ensure!(met >= 3, "calls met {met} times");
+    scene.ensure_clean()
+}
+
+fn some_go_while_others_come(scene: &Scene) -> Result<()> {
+    let count = if scene.device.is_common() { 8 } else { 3 };
+    let guests = (1..=2 * count).map(|number| scene.guest(number)).collect::<Result<Vec<_>>>()?;
+    let [mut here, mut away] = [&guests[..count], &guests[count..]];
+    for guest in here {
+        guest.comes()?;
+    }
+    let rounds = if scene.device.is_common() { 4 } else { 2 };
+    for round in 0..rounds {
+        let attachments = |guests: &[Guest]| guests.iter().map(|g| g.attachment.clone()).collect::<Vec<_>>();
+        let (go, come) = (attachments(here), attachments(away));
+        let going = || at_once(&go, Attachment::del).map(drop);
+        let ((), results) = both((going, Duration::ZERO), (|| at_once(&come, Attachment::add), Duration::ZERO))
+            .with_context(|| format!("round {round}"))?;
+        ensure!(results.len() == count, "{} results", results.len());
+        for (guest, result) in away.iter().zip(&results) {
+            guest.works(result).with_context(|| format!("round {round}"))?;
+        }
+        std::mem::swap(&mut here, &mut away);
+    }
+    for guest in here {
+        guest.attachment.del()?;
+    }
+    scene.ensure_clean()
+}
