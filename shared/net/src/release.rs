@@ -29,7 +29,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use crate::{Errno, Error, Link, Net, Result, message::Message, net::acknowledged};
 
 /// How long a link may take to go; on a node where many others change links too it has to queue.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Net {
     /// As [`Self::delete_link`], done when the link is gone rather than when its memory is.

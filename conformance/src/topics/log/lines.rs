@@ -1,5 +1,6 @@
 //! What the lines say.
 
+use std::io::Write;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(log_steps_of_nftables, "of ipMasq, at ADD and DEL").ours().needs(&[Feature::NftInet]),
     test!(log_a_delegate_that_is_a_program_joins_in, "by its own lines, with the same trace").ours(),
     test!(log_warnings_are_in_it_too, "and on stderr as ever").ours(),
+    test!(p10_warnings_that_nobody_reads_fail_no_call, "stderr is a pipe without a reader").ours(),
     test!(log_of_what_cannot_be_read, "a configuration with a wrong value is told as well").ours(),
     test!(log_every_plugin_knows_the_keys, "no warning, also with \"strict\": true").ours(),
     test!(log_hostile_words_stay_in_their_line, "in the network's keys, CNI_ARGS and TRACEPARENT").ours(),
@@ -207,6 +209,22 @@ fn log_warnings_are_in_it_too(case: &Case) -> Result<()> {
     let parsed = output.stderr.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     let parsed = parsed.with_context(|| format!("stderr: {:?}", output.stderr))?;
     ensure!(parsed.len() == 2 && parsed[0]["level"] == "warn" && is_end(&parsed[1]), "{parsed:?}");
+    Ok(())
+}
+
+fn p10_warnings_that_nobody_reads_fail_no_call(case: &Case) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    for level in ["off", "trace"] {
+        let conf = case.bridge_with(json!({ "isGatewya": true, "logLevel": level }));
+        for command in ["ADD", "DEL"] {
+            let mut child = case.attachment(&node, &pod, &conf).call(command).spawn()?;
+            drop(child.stderr.take());
+            child.stdin.take().context("stdin")?.write_all(conf.to_string().as_bytes())?;
+            let output = child.wait_with_output()?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            ensure!(output.status.success(), "{command} with level {level}: {}: {said}", output.status);
+        }
+    }
     Ok(())
 }
 

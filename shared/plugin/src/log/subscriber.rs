@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    io::{self, Write as _},
     sync::atomic::Ordering,
 };
 
@@ -39,7 +40,8 @@ impl tracing::Subscriber for Subscriber {
         let level = *metadata.level();
         let log = LOG.get();
         if level <= Level::WARN && !log.is_some_and(|log| matches!(log.sink, Sink::Stderr)) {
-            eprintln!("{level:>5} {}: {}", metadata.target(), said.message);
+            // Without a reader there is nobody left to tell, and that is no reason to panic.
+            let _ = writeln!(io::stderr(), "{level:>5} {}: {}", metadata.target(), said.message);
         }
         let Some(log) = log else { return };
         if metadata.target() == podwire_trace::TARGET {
