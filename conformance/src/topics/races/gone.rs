@@ -67,7 +67,7 @@ fn namespace_goes(case: &Case, scene: &Scene, command: &str) -> Result<()> {
     let resident = stays.comes()?;
     let before = case.snapshot(&[node])?;
     let mut met = 0;
-    for nth in (1..).step_by(scene.device.stride(if command == "ADD" { 5 } else { 2 })) {
+    for nth in (1..).step_by(scene.device.stride(if command == "ADD" { 9 } else { 3 })) {
         let guest = scene.guest(2)?;
         let mounted = guest.attachment.pod.ns.mount(&case.dir.join("netns"))?;
         let [add, del] = ["ADD", "DEL"].map(|name| guest.attachment.call(name).env("CNI_NETNS", mounted.path()));
@@ -115,7 +115,7 @@ fn parent_goes(case: &Case, scene: &Scene) -> Result<()> {
     }
     let (before, comes) = (case.snapshot(&[node])?, guest.attachment.clone().with(own));
     let (mut met, mut succeeded) = (0, Vec::new());
-    for nth in (1..).step_by(scene.device.stride(5)) {
+    for nth in (1..).step_by(scene.device.stride(9)) {
         if parent == PARENT {
             node.add_bridge(PARENT)?;
             node.up(PARENT)?;
