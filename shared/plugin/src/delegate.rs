@@ -243,14 +243,13 @@ async fn answer(child: &mut Child) -> io::Result<(Vec<u8>, ExitStatus)> {
             Some(status?)
         }
     };
-    let status = match ended {
-        Some(status) => status,
-        None => {
-            if said.len() as u64 > MAX_STDIN {
-                child.start_kill()?;
-            }
-            child.wait().await?
+    let status = if let Some(status) = ended {
+        status
+    } else {
+        if said.len() as u64 > MAX_STDIN {
+            child.start_kill()?;
         }
+        child.wait().await?
     };
     Ok((said, status))
 }
