@@ -10,7 +10,7 @@ use std::{
 fn main() -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
     std::env::var("CARGO_PKG_VERSION").unwrap_or_default().hash(&mut hasher);
-    for folder in ["../spec/src", "../net/src", "../ipam/src", "../plugin/src"] {
+    for folder in ["../spec/src", "../trace/src", "../net/src", "../ipam/src", "../plugin/src"] {
         println!("cargo::rerun-if-changed={folder}");
         hash_folder(Path::new(folder), &mut hasher)?;
     }
