@@ -46,7 +46,7 @@ pub(crate) fn host_local(data: &[u8]) {
 }
 
 pub(crate) fn static_(data: &[u8]) {
-    each_ipam::<Static>(data, |env, conf| ask::<Static>(env, conf));
+    each_ipam::<Static>(data, ask::<Static>);
 }
 
 pub(crate) fn dhcp(data: &[u8]) {

@@ -6,7 +6,7 @@ use std::{cell::Cell, fmt::Write, time::Duration};
 use nix::time::{ClockId, clock_gettime};
 
 /// How long the longer text is; the other one is a quarter of it.
-const LENGTH: usize = 1 << 20;
+const LENGTH: usize = 1 << 19;
 /// What takes less is no worry, and too short to be measured.
 const LITTLE: Duration = Duration::from_millis(200);
 /// For a machine whose memory is shared with others. With each pair it would be 16.
