@@ -113,7 +113,7 @@ impl Bond {
 
     /// The options of a bond that is there; `None` for another device.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::Bond(data)) = &link.data else { return None };
+        let Some(InfoData::Bond(data)) = link.data.as_deref() else { return None };
         let mode = data.iter().find_map(|option| match option {
             InfoBond::Mode(mode) => BondMode::of_number(u8::from(*mode)),
             _ => None,
@@ -202,7 +202,7 @@ impl Bond {
 impl Link {
     /// For a bond with LACP: the MAC address of the system on the other side; all zero where none answers.
     pub fn lacp_partner(&self) -> Option<[u8; 6]> {
-        let Some(InfoData::Bond(data)) = &self.data else { return None };
+        let Some(InfoData::Bond(data)) = self.data.as_deref() else { return None };
         data.iter().find_map(|option| match option {
             InfoBond::AdInfo(infos) => infos.iter().find_map(|info| match info {
                 BondAdInfo::PartnerMac(mac) => Some(*mac),
@@ -287,7 +287,7 @@ mod tests {
             ..Bond::new(BondMode::BalanceAlb)
         };
         let Kind::Device(device) = bond.kind() else { panic!("not a device") };
-        let link = Link { data: Some(device.data), ..Link::default() };
+        let link = Link { data: Some(device.data.into()), ..Link::default() };
         assert_eq!(Bond::of(&link), Some(bond));
         assert_eq!(Bond::of(&Link::default()), None);
     }

@@ -61,7 +61,7 @@ impl IpVlan {
 
     /// The options of a link; `None` for one that is no ipvlan.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::IpVlan(data)) = &link.data else { return None };
+        let Some(InfoData::IpVlan(data)) = link.data.as_deref() else { return None };
         let (mut mode, mut flag) = (None, Flag::Bridge);
         for option in data {
             match option {
@@ -104,7 +104,7 @@ mod tests {
             for flag in [Flag::Bridge, Flag::Private, Flag::Vepa] {
                 let wanted = IpVlan { mode, flag };
                 let Kind::Device(device) = wanted.kind() else { panic!("a device") };
-                let link = Link { data: Some(device.data), ..Link::default() };
+                let link = Link { data: Some(device.data.into()), ..Link::default() };
                 assert_eq!(IpVlan::of(&link), Some(wanted));
             }
         }

@@ -1,5 +1,8 @@
 //! Links as data: what the kernel says of one, and what to make or change. The requests are in `links.rs`.
 
+use std::sync::Arc;
+
+use netlink_packet_core::Nla;
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, Prop, State,
@@ -49,7 +52,7 @@ pub struct Link {
     /// The MAC address that is burnt into hardware; none for what software makes.
     pub permanent_mac: Option<Mac>,
     /// For a device with options of its own: these, for the module of its type to read.
-    pub(crate) data: Option<InfoData>,
+    pub(crate) data: Option<Arc<InfoData>>,
 }
 
 /// The options of a port of a bridge.
@@ -151,7 +154,12 @@ impl Kind<'_> {
             Kind::Veth(peer) => {
                 vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message())))]
             }
-            Kind::Device(device) => vec![LinkInfo::Kind(device.kind.clone()), LinkInfo::Data(device.data.clone())],
+            Kind::Device(Device { kind, data }) => {
+                // As bytes: to clone one type of device is to carry the code that clones them all.
+                let mut bytes = vec![0; data.value_len()];
+                data.emit_value(&mut bytes);
+                vec![LinkInfo::Kind(kind.clone()), LinkInfo::Data(InfoData::Other(bytes))]
+            }
         }
     }
 }
@@ -247,7 +255,7 @@ impl Link {
             LinkInfo::Data(InfoData::Bridge(options)) => {
                 self.vlan_filtering = options.contains(&InfoBridge::VlanFiltering(true));
             }
-            LinkInfo::Data(data) => self.data = Some(data),
+            LinkInfo::Data(data) => self.data = Some(data.into()),
             LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
                 self.port = Some(Port {
                     enabled: options.iter().any(

@@ -74,7 +74,7 @@ impl MacVlan {
 
     /// The options of a link; `None` for one that is no macvlan. The MAC addresses are in ascending order.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::MacVlan(data)) = &link.data else { return None };
+        let Some(InfoData::MacVlan(data)) = link.data.as_deref() else { return None };
         let (mut mode, mut broadcast_queue, mut macs) = (MacVlanMode::Other(0), None, Vec::new());
         for option in data {
             match option {
@@ -110,7 +110,7 @@ mod tests {
         for mode in [Mode::Bridge, Mode::Private, Mode::Vepa, Mode::Passthru, Mode::Source(macs)] {
             let wanted = MacVlan { mode, broadcast_queue: Some(2000) };
             let Kind::Device(device) = wanted.kind() else { panic!("a device") };
-            let link = Link { data: Some(device.data), ..Link::default() };
+            let link = Link { data: Some(device.data.into()), ..Link::default() };
             assert_eq!(MacVlan::of(&link), Some(wanted));
         }
     }

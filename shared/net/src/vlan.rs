@@ -69,7 +69,7 @@ impl VlanDevice {
 
     /// The options of a link; `None` for one that is no VLAN device.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::Vlan(data)) = &link.data else { return None };
+        let Some(InfoData::Vlan(data)) = link.data.as_deref() else { return None };
         let mut device = Self { reorder_header: false, ..Self::new(0, VlanProtocol::Q) };
         for option in data {
             match option {
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_read_back() {
         let Kind::Device(Device { data, .. }) = device().kind() else { panic!("a device") };
-        let link = Link { data: Some(data), ..Link::default() };
+        let link = Link { data: Some(data.into()), ..Link::default() };
         assert_eq!(VlanDevice::of(&link), Some(device()));
         assert_eq!(VlanDevice::of(&Link::default()), None);
     }

@@ -131,7 +131,7 @@ impl Vxlan {
     /// The parameters of a device that the kernel has described; `None` for one that is no VXLAN device. Its IP version
     /// is that of its addresses, and otherwise `ipv6`, since the kernel does not tell.
     pub fn of(link: &Link, ipv6: bool) -> Option<Self> {
-        let Some(InfoData::Vxlan(data)) = &link.data else { return None };
+        let Some(InfoData::Vxlan(data)) = link.data.as_deref() else { return None };
         let mut device = Self {
             vni: 0,
             dev: None,
@@ -187,7 +187,7 @@ mod tests {
 
     fn read_back(device: &Vxlan) -> Vxlan {
         let Kind::Device(Device { data, .. }) = device.kind() else { panic!("a device") };
-        Vxlan::of(&Link { data: Some(data), ..Link::default() }, device.ipv6).expect("a VXLAN device")
+        Vxlan::of(&Link { data: Some(data.into()), ..Link::default() }, device.ipv6).expect("a VXLAN device")
     }
 
     #[test]
