@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
+use crate::intercept::{self, Fate, Moment};
 use crate::lab::Space;
 use crate::sys;
 
@@ -95,6 +96,11 @@ impl Call {
 
     /// Starts the plugin with all three pipes open, for a test that wants to do the rest itself.
     pub fn spawn(&self) -> Result<Child> {
+        self.spawn_after(|_| ())
+    }
+
+    /// The same after `prepare` has seen to the command.
+    fn spawn_after(&self, prepare: impl FnOnce(&mut Command)) -> Result<Child> {
         let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([self.binary.as_os_str()]);
         let program = words.next().ok_or_else(|| anyhow!("no program"))?;
         let mut command = Command::new(program);
@@ -107,19 +113,38 @@ impl Call {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        prepare(&mut command);
         let child = self.node.ns.run(|| command.spawn())?;
         child.with_context(|| format!("plugin {:?}: start", self.binary))
     }
 
     /// Makes the call and waits for its end.
     pub fn run(&self) -> Result<Output> {
+        self.follow(Instant::now(), self.spawn()?, |_| Ok(()))
+    }
+
+    /// Makes the call; `fate` decides about each of its system calls, and about those of what it starts.
+    pub(crate) fn run_under(&self, fate: impl FnMut(&Moment) -> Fate) -> Result<Output> {
         let start = Instant::now();
-        let mut child = self.spawn()?;
+        ensure!(self.binary.is_file(), "plugin {:?}: not there", self.binary);
+        let child = self.spawn_after(intercept::prepare)?;
+        self.follow(start, child, |child| intercept::decide(child, fate))
+    }
+
+    /// Waits for the end of the call, and meanwhile does `beside`.
+    fn follow(
+        &self,
+        start: Instant,
+        mut child: Child,
+        beside: impl FnOnce(&mut Child) -> Result<()>,
+    ) -> Result<Output> {
         let mut stdin = child.stdin.take().context("stdin is piped")?;
         let output = std::thread::scope(|scope| {
             // A plugin that does not read all of its stdin closes the pipe; what it then says is the test's matter.
             scope.spawn(move || stdin.write_all(&self.stdin).ok());
-            child.wait_with_output()
+            // What it prints fits into the pipes, so that nothing is kept from ending.
+            beside(&mut child)?;
+            anyhow::Ok(child.wait_with_output()?)
         })?;
         let output = Output {
             status: output.status,

@@ -24,6 +24,7 @@ pub mod cli;
 pub mod cni;
 pub mod conflist;
 pub mod demo;
+mod intercept;
 pub mod lab;
 pub mod packets;
 pub mod runner;

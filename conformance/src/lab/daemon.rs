@@ -100,6 +100,14 @@ impl Daemon {
         Ok(Self { node, program, args, directory, listener, service })
     }
 
+    /// Kills it and starts it again, after `prepare` has seen to the command.
+    pub(crate) fn restart_after(self, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        let Self { node, program, args, directory, listener, service } = self;
+        service.end(Signal::SIGKILL)?;
+        let service = launch_after(&node, &program, &args, listener.as_ref(), prepare)?;
+        Ok(Self { node, program, args, directory, listener, service })
+    }
+
     /// Ends it with `signal`, and nothing listens any more.
     pub fn end(self, signal: Signal) -> Result<ExitStatus> {
         let Self { listener, service, .. } = self;
@@ -118,9 +126,20 @@ fn keeps_leases(program: &Path) -> Result<bool> {
 /// Starts it with the socket as descriptor 3, told of it as systemd does (`sd_listen_fds(3)`). `LISTEN_PID` has to be the
 /// number of the process itself, which the shell knows before it becomes the daemon.
 fn launch(node: &Space, program: &Path, args: &[String], listener: Option<&UnixListener>) -> Result<Service> {
+    launch_after(node, program, args, listener, |_| ())
+}
+
+fn launch_after(
+    node: &Space,
+    program: &Path,
+    args: &[String],
+    listener: Option<&UnixListener>,
+    prepare: impl FnOnce(&mut Command),
+) -> Result<Service> {
     const BECOME: &str = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" daemon "$@" 3<&0 </dev/null"#;
     let listener = listener.context("a daemon with a socket of its own is not started again")?;
     let mut command = Command::new("/bin/sh");
     command.args(["-c", BECOME]).arg(program).args(args).stdin(OwnedFd::from(listener.try_clone()?));
+    prepare(&mut command);
     Service::start("the daemon", node, command)
 }

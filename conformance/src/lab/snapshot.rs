@@ -19,6 +19,18 @@ pub struct Snapshot(BTreeSet<String>);
 impl Snapshot {
     /// Takes one of `spaces` and of the leases below `files`.
     pub fn take(spaces: &[&Space], files: &Path) -> Result<Self> {
+        let mut all = Self::without_rules(spaces, files)?;
+        for space in spaces {
+            // Numbered, for the order of rules matters and equal lines are two rules.
+            let rules = space.ruleset()?;
+            let line = |(n, line): (usize, &str)| format!("{}: nft {n:04} {}", space.name, line.trim_end());
+            all.0.extend(rules.lines().enumerate().map(line));
+        }
+        Ok(all)
+    }
+
+    /// The same without the rules.
+    pub fn without_rules(spaces: &[&Space], files: &Path) -> Result<Self> {
         let mut lines = BTreeSet::new();
         for space in spaces {
             for line in space_lines(space)? {
@@ -81,9 +93,6 @@ fn space_lines(space: &Space) -> Result<Vec<String>> {
             route.priority
         ));
     }
-    // Numbered, for the order of rules matters and equal lines are two rules.
-    let rules = space.ruleset()?;
-    lines.extend(rules.lines().enumerate().map(|(n, line)| format!("nft {n:04} {}", line.trim_end())));
     Ok(lines)
 }
 

@@ -4,12 +4,21 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::cni::Call;
 use crate::lab::{Snapshot, Space};
+
+/// What the test of this process has to tell beside whether it passed.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// All that was noted.
+pub(super) fn notes() -> String {
+    NOTES.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
+}
 
 /// A running test.
 #[derive(Clone, Debug)]
@@ -127,6 +136,11 @@ impl Case {
         fs::write(&path, format!("#!/bin/sh\n{script}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         Ok(std::env::join_paths([directory.as_path(), self.cni_path.as_path()])?)
+    }
+
+    /// Has the report say this beside the test: how much was tried, say.
+    pub fn note(&self, text: impl Into<String>) {
+        NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
     }
 
     /// Reads a file of this test's directory.

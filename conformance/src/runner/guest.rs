@@ -53,6 +53,7 @@ pub(super) fn run_elsewhere(
             kernel: "-".to_owned(),
             ms: 0,
             outcome: Outcome::NotRun(format!("  not here: {}; {why}", missing.join(", "))),
+            note: String::new(),
         });
     };
     let (kernel, tool): (Vec<Chosen>, Vec<Chosen>) =
@@ -271,6 +272,7 @@ pub fn guest_run(orders: &Path) -> Result<ExitCode> {
             kernel: kernel(),
             ms: 0,
             outcome: Outcome::NotRun(format!("  neither here nor on the guest's kernel: {}", missing.join(", "))),
+            note: String::new(),
         });
     }
     run_here(&able, &orders.cni_path, Some(2), &add);

@@ -145,4 +145,7 @@ pub struct Record {
     pub ms: u64,
     /// What became of it.
     pub outcome: Outcome,
+    /// What it has to tell beside.
+    #[serde(default)]
+    pub note: String,
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Case, Feature, Outcome, Test, sandbox};
+use super::{Case, Feature, Outcome, Test, case, sandbox};
 use crate::cni::last_calls;
 use crate::lab::last_words;
 use crate::topics::find;
@@ -30,6 +30,8 @@ pub struct OneArgs {
 
 /// The file of a test's directory that says what became of it.
 pub(super) const OUTCOME: &str = "outcome.json";
+/// The file beside it with what the test noted.
+pub(super) const NOTES: &str = "notes";
 
 /// Makes the sandbox and runs [`run_inner`] in it.
 pub fn run_one(args: &OneArgs) -> Result<ExitCode> {
@@ -45,6 +47,7 @@ pub fn run_inner(args: &OneArgs) -> Result<ExitCode> {
         Ok(()) => Outcome::Passed,
         Err(e) => Outcome::Failed(describe(&e)),
     };
+    fs::write(args.dir.join(NOTES), case::notes()).context("notes: write")?;
     let text = serde_json::to_string(&outcome)?;
     fs::write(args.dir.join(OUTCOME), &text).with_context(|| format!("outcome: write {text}"))?;
     Ok(ExitCode::SUCCESS)

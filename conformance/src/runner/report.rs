@@ -59,6 +59,9 @@ fn print(record: &Record) {
         Outcome::NotRun(_) => "NOT RUN",
     };
     println!("{word:<8}{:<11} {:<70} {:>6} ms  {}", record.topic, record.name, record.ms, record.kernel);
+    if !record.note.is_empty() {
+        println!("        {}", record.note);
+    }
     if let Outcome::Failed(why) | Outcome::NotRun(why) = &record.outcome {
         println!("{why}\n");
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::one::OUTCOME;
+use super::one::{NOTES, OUTCOME};
 use super::report::Report;
 use super::{Feature, Options, Outcome, Record, Test, case, guest, known};
 use crate::sys;
@@ -107,13 +107,15 @@ pub(super) fn run_here(tests: &[Chosen], cni_path: &Path, jobs: Option<usize>, a
 
 fn run_test(topic: &str, test: &Test, cni_path: &Path) -> Record {
     let start = Instant::now();
-    let outcome = in_a_process(test, cni_path).unwrap_or_else(|e| Outcome::Failed(format!("  {e:#}")));
+    let (outcome, note) =
+        in_a_process(test, cni_path).unwrap_or_else(|e| (Outcome::Failed(format!("  {e:#}")), String::new()));
     Record {
         name: test.name.to_owned(),
         topic: topic.to_owned(),
         kernel: kernel(),
         ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         outcome,
+        note,
     }
 }
 
@@ -122,7 +124,8 @@ pub(super) fn kernel() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned())
 }
 
-fn in_a_process(test: &Test, cni_path: &Path) -> Result<Outcome> {
+/// What became of a test, and what it noted.
+fn in_a_process(test: &Test, cni_path: &Path) -> Result<(Outcome, String)> {
     let dir = tempfile::Builder::new().prefix("podwire-").tempdir().context("temporary directory")?;
     let said = dir.path().join("said");
     let output = File::create(&said).context("output file")?;
@@ -139,15 +142,19 @@ fn in_a_process(test: &Test, cni_path: &Path) -> Result<Outcome> {
     let status = wait(&mut child, test.limit)?;
     let said = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     let Some(status) = status else {
-        return Ok(Outcome::Failed(format!("  not done within {:?}; it said: {said}", test.limit)));
+        let late = format!("  not done within {:?}; it said: {said}", test.limit);
+        return Ok((Outcome::Failed(late), String::new()));
     };
-    match fs::read_to_string(dir.path().join(OUTCOME)) {
+    // A test that died has noted nothing.
+    let note = fs::read_to_string(dir.path().join(NOTES)).unwrap_or_default();
+    let outcome = match fs::read_to_string(dir.path().join(OUTCOME)) {
         Ok(text) => match serde_json::from_str(&text).context("outcome: read")? {
-            Outcome::Failed(why) if !said.is_empty() => Ok(Outcome::Failed(format!("{why}\nit said: {said}"))),
-            outcome => Ok(outcome),
+            Outcome::Failed(why) if !said.is_empty() => Outcome::Failed(format!("{why}\nit said: {said}")),
+            outcome => outcome,
         },
-        Err(_) => Ok(Outcome::Failed(format!("  died: {status}; it said: {said}"))),
-    }
+        Err(_) => Outcome::Failed(format!("  died: {status}; it said: {said}")),
+    };
+    Ok((outcome, note))
 }
 
 /// Waits for the end of a child without polling; kills it after `limit`, and then gives nothing.

@@ -55,10 +55,11 @@ impl Attach for Bridge {
         }
         if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-            nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string())?;
-            cx.undo_by("remove the masquerading", async |cx| {
+            let is_new = nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string())?;
+            cx.undo_by("remove the masquerading", async move |cx| {
                 let label = cx.label.to_string();
-                Ok(nft::masquerade::remove(cx.nft()?, |comment| comment == label)?)
+                nft::masquerade::remove(cx.nft()?, |comment| comment == label)?;
+                if is_new { Ok(nft::collect_skeletons(cx.nft()?)?) } else { Ok(()) }
             });
         }
         Ok(())

@@ -14,7 +14,7 @@ use podwire_trace::step;
 use crate::{
     config::DhcpConfig,
     messages::{CmdArgs, Method, to_error, to_result},
-    rpc::client::{Client, Failure},
+    rpc::client::{Client, Failure, named},
 };
 
 /// For how long an ADD waits for the daemon, which gives up much earlier; longer than the reference's takes.
@@ -49,6 +49,10 @@ impl Ipam for Dhcp {
     fn del(rq: &Call<'_>) -> Result<()> {
         match connect(rq)? {
             Ok(client) => call(client, rq, Method::Release).map(drop),
+            // Nobody can tell whether somebody has the lease.
+            Err((path, error)) if error.raw_os_error().is_some() && !is_absence(&error) => {
+                Err(unreachable(&path, &error).into())
+            }
             // Whoever has the lease is not there, and a pod must be able to end. A daemon that starts again looks through
             // its leases and drops those whose pod is gone.
             Err((path, error)) => {
@@ -186,12 +190,18 @@ fn garbled(error: &crate::gob::Error) -> Error {
     Error::new(code::DELEGATE, format!("DHCP daemon: its answer is no result: {error}"))
 }
 
+/// Whether the daemon is not there.
+fn is_absence(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | ConnectionRefused)
+}
+
 /// Nobody listens at `path`: code 11, since the call may succeed once somebody does.
 fn unreachable(path: &Path, error: &io::Error) -> Error {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket",
         io::ErrorKind::ConnectionRefused => "nobody listens there any more",
-        _ => &error.to_string(),
+        _ => &named(error),
     };
     Error::new(code::TRY_AGAIN, format!("no DHCP daemon at \"{}\": {why}", path.display())).with_details(
         "start it on this node with \"systemctl enable --now cni-dhcp.socket cni-dhcp.service\", or run \"dhcp daemon\" as root; \

@@ -29,8 +29,12 @@ impl Plugin for Loopback {
 
     async fn add(cx: &mut Context<Config>) -> Result<AddResult> {
         let link = loopback(cx).await?;
+        set_up(cx, link.index, true).await?;
+        if !link.up {
+            let index = link.index;
+            cx.undo_by("set the loopback down", async move |cx| set_up(cx, index, false).await);
+        }
         let pod = cx.pod()?;
-        pod.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
         // In a chain the result of the plugins before is passed on as it is.
         if let Some(made) = &cx.conf.prev_result {
             return Ok(made.clone());
@@ -49,10 +53,10 @@ impl Plugin for Loopback {
 
     async fn del(cx: &mut Context<Config>) -> Result<()> {
         let Some(pod) = cx.pod_if_any()? else { return Ok(()) };
-        if let Some(link) = pod.link(NAME).await? {
-            pod.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }).await?;
+        match pod.link(NAME).await? {
+            Some(link) => set_up(cx, link.index, false).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn check(cx: &mut Context<Config>) -> Result<()> {
@@ -76,4 +80,8 @@ impl Plugin for Loopback {
 async fn loopback(cx: &Context<Config>) -> Result<Link> {
     let link = cx.pod()?.link(NAME).await?;
     link.ok_or_else(|| Error::differs("pod's link \"lo\"", "to be there", "none").into())
+}
+
+async fn set_up(cx: &Context<Config>, index: u32, up: bool) -> Result<()> {
+    Ok(cx.pod()?.change_link(index, &LinkChange { up: Some(up), ..LinkChange::default() }).await?)
 }

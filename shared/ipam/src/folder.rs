@@ -9,7 +9,7 @@ use std::{
 use podwire_spec::{Error, Result, code};
 use rustix::{
     fs::{Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps},
-    io::Errno,
+    io::{Errno, retry_on_intr},
 };
 
 /// Lease files are a few dozen bytes; what is longer than this is none.
@@ -27,7 +27,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 impl Folder {
     /// Opens a folder by its path, which may lead over symbolic links: it is the admin's. `None` if there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
-        match rustix::fs::openat(CWD, path, FOLDER, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::openat(CWD, path, FOLDER, Mode::empty())) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(failed("open folder", path, errno)),
@@ -48,7 +48,7 @@ impl Folder {
 
     /// Opens the folder `name` in this one; `None` if there is none.
     pub(crate) fn sub(&self, name: &str) -> Result<Option<Self>> {
-        match rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())) {
             Ok(fd) => Ok(Some(Self { fd, path: self.path.join(name) })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("open folder", name, errno)),
@@ -71,7 +71,7 @@ impl Folder {
     /// Opens the file `name`, never through a symbolic link, and never waiting for the other end of a FIFO.
     pub(crate) fn open_file(&self, name: &str, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))
+        retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode)))
     }
 
     /// The content of the file `name`.
@@ -198,7 +198,7 @@ pub(crate) fn read_all(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
     while filled < buffer.len() {
         let rest = &mut buffer[filled..];
         let wanted = rest.len();
-        let got = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *rest))?;
+        let got = retry_on_intr(|| rustix::io::read(file, &mut *rest))?;
         filled += got;
         if got < wanted {
             // A regular file gives all it has; so a second read, only to see its end, is saved.
@@ -211,7 +211,7 @@ pub(crate) fn read_all(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 /// Writes all of `content`.
 pub(crate) fn write_all(file: BorrowedFd<'_>, mut content: &[u8]) -> Result<(), Errno> {
     while !content.is_empty() {
-        match rustix::io::retry_on_intr(|| rustix::io::write(file, content))? {
+        match retry_on_intr(|| rustix::io::write(file, content))? {
             0 => return Err(Errno::IO),
             written => content = &content[written..],
         }
@@ -222,7 +222,7 @@ pub(crate) fn write_all(file: BorrowedFd<'_>, mut content: &[u8]) -> Result<(), 
 /// Takes the lock on `file`, if nobody has it: whether it was taken. It is given up when the descriptor is closed, also
 /// by a kill.
 pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    match rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+    match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),

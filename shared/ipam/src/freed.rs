@@ -48,7 +48,7 @@ fn append(folder: &Folder, text: &str) -> Result<(), Errno> {
     let old = folder::read_all(file.as_fd())?;
     let half = &old[old.len() / 2..];
     let kept = half.iter().position(|&byte| byte == b'\n').map_or(&[][..], |end| &half[end + 1..]);
-    rustix::fs::ftruncate(&file, 0)?;
+    rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&file, 0))?;
     folder::write_all(file.as_fd(), &[kept, text.as_bytes()].concat())
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use podwire_spec as spec;
+use rustix::io::Errno;
 
 /// The longest key that is used as it is: a file's name has at most 255 bytes.
 const KEY_MAX: usize = 255;
@@ -84,8 +85,10 @@ pub(crate) enum Content {
     Quarantine,
     /// Nothing: whoever wrote it was killed.
     Empty,
-    /// Something that no plugin wrote, or that cannot be read.
+    /// Something that no plugin wrote, or that is no file.
     Foreign,
+    /// It could not be read, so that nobody can tell.
+    Unread(Errno),
 }
 
 /// How the file of an address in quarantine begins. No container id has a space, so that nobody takes it for a lease.

@@ -68,7 +68,8 @@ impl fmt::Display for Origin {
 
 fn hash_of(path: &str) -> Option<u32> {
     let read = || -> Result<Vec<u8>, Errno> {
-        let file = rustix::fs::openat(CWD, Path::new(path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let open = || rustix::fs::openat(CWD, Path::new(path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = rustix::io::retry_on_intr(open)?;
         folder::read_all(file.as_fd())
     };
     let text = read().ok()?;

@@ -34,7 +34,7 @@ impl Store {
                 }
                 Content::Quarantine => !self.is_over(*ip),
                 Content::Empty => false,
-                Content::Foreign => true,
+                Content::Foreign | Content::Unread(_) => true,
             };
             if !stays {
                 tracing::info!("address {ip}: given back, it was leased to {content:?}");

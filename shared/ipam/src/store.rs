@@ -92,7 +92,9 @@ impl Store {
         match self.leases.read(&ip.to_string()) {
             Ok(text) => Some(Content::parse(&text)),
             Err(Errno::NOENT) => None,
-            Err(_) => Some(Content::Foreign),
+            // A symbolic link, a folder, a FIFO, a device.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => Some(Content::Foreign),
+            Err(errno) => Some(Content::Unread(errno)),
         }
     }
 
@@ -105,11 +107,16 @@ impl Store {
                 Name::Foreign => tracing::warn!("{:?}: not a lease, passed over", self.leases.path().join(&name)),
                 Name::Address(ip) => {
                     let Some(content) = self.content(ip) else { continue };
-                    if matches!(content, Content::Empty | Content::Foreign) {
+                    let why = match &content {
+                        Content::Empty => Some("empty".to_owned()),
+                        Content::Foreign => Some("not a lease".to_owned()),
+                        Content::Unread(errno) => Some(format!("not readable ({errno})")),
+                        Content::Of(_) | Content::Quarantine => None,
+                    };
+                    if let Some(why) = why {
                         tracing::warn!(
-                            "lease {:?}: {}, its address is not given to anybody until the file is removed",
+                            "lease {:?}: {why}, its address is not given to anybody until the file is removed",
                             self.leases.path().join(&name),
-                            if content == Content::Empty { "empty" } else { "unreadable or not a lease" },
                         );
                     }
                     all.push((ip, content));
@@ -122,10 +129,22 @@ impl Store {
 
     /// The leases of `owner`, and the owner as they name it: those of the reference's old kind are without interface.
     pub(crate) fn find(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
-        step("find", || format!("leases of {owner}"), Error::to_string, || self.find_by_hint(owner))
+        self.find_among(owner, || self.all())
     }
 
-    fn find_by_hint(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
+    fn find_among(
+        &self,
+        owner: &Owner,
+        all: impl FnOnce() -> Result<Vec<(IpAddr, Content)>>,
+    ) -> Result<(Owner, Vec<IpAddr>)> {
+        step("find", || format!("leases of {owner}"), Error::to_string, || self.find_by_hint(owner, all))
+    }
+
+    fn find_by_hint(
+        &self,
+        owner: &Owner,
+        all: impl FnOnce() -> Result<Vec<(IpAddr, Content)>>,
+    ) -> Result<(Owner, Vec<IpAddr>)> {
         if let Ok(index) = &self.index
             && index.is_in_step_with(&self.leases)
         {
@@ -134,7 +153,8 @@ impl Store {
             }
             tracing::warn!("lease index of {:?}: wrong, written anew", self.leases.path());
         }
-        let known = self.rebuild()?;
+        let all = all()?;
+        let known = self.write_index(all.iter().map(|(ip, content)| (*ip, content)));
         let of = |owner: &Owner| known.get(&owner.key()).cloned().unwrap_or_default();
         let old = owner.without_ifname();
         Ok(match (of(owner), of(&old)) {
@@ -166,13 +186,17 @@ impl Store {
 
     /// Writes the hint from all leases that there are.
     pub(crate) fn write_index<'a>(&self, all: impl Iterator<Item = (IpAddr, &'a Content)>) -> Known {
-        let mut known: Known = HashMap::new();
+        let (mut known, mut is_whole): (Known, _) = (HashMap::new(), true);
         for (ip, content) in all {
             if let Content::Of(owner) = content {
                 known.entry(owner.key()).or_default().push(ip);
             }
+            is_whole &= !matches!(content, Content::Unread(_));
         }
-        self.index(|index| index.replace(&known));
+        // What could not be read may be somebody's: the next call has to look again.
+        if is_whole {
+            self.index(|index| index.replace(&known));
+        }
         known
     }
 
@@ -226,10 +250,27 @@ impl Store {
         // which takes milliseconds. A kill in between leaves nonsense, and the search begins at the start.
         let written = self.leases.open_file(&name, OFlags::WRONLY | OFlags::CREATE, 0o644).and_then(|file| {
             folder::write_all(file.as_fd(), text.as_bytes())?;
-            rustix::fs::ftruncate(&file, text.len() as u64)
+            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&file, text.len() as u64))
         });
         if let Err(errno) = written {
             tracing::warn!("{}", self.leases.failed("write file", &name, errno));
+        }
+    }
+
+    /// As [`Self::find`]; an error where a lease that could not be read may be the one that is looked for.
+    fn find_surely(&self, owner: &Owner) -> Result<(Owner, Vec<IpAddr>)> {
+        let mut unread = None;
+        let found = self.find_among(owner, || {
+            let all = self.all()?;
+            unread = all.iter().find_map(|(ip, content)| match content {
+                Content::Unread(errno) => Some(self.leases.failed("read lease", &ip.to_string(), *errno)),
+                _ => None,
+            });
+            Ok(all)
+        })?;
+        match unread {
+            Some(error) if found.1.is_empty() => Err(error),
+            _ => Ok(found),
         }
     }
 
@@ -240,7 +281,7 @@ impl Store {
 
     /// Removes those leases of `owner` that `goes` names; all are attempted.
     pub(crate) fn release_of(&self, owner: &Owner, goes: impl Fn(IpAddr) -> bool) -> Result<()> {
-        let (owner, held) = self.find(owner)?;
+        let (owner, held) = self.find_surely(owner)?;
         let (going, staying): (Vec<_>, Vec<_>) = held.into_iter().partition(|&ip| goes(ip));
         if going.is_empty() {
             return Ok(());

@@ -5,7 +5,7 @@ use netlink_packet_core::{
     DefaultNla, Emitable, ErrorMessage, NLA_F_NESTED, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
 use podwire_trace::step;
 
@@ -192,11 +192,11 @@ fn exchange(socket: &Socket, message: Message) -> std::result::Result<Vec<Messag
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(errno)?;
+    crate::socket::send(socket, &bytes).map_err(errno)?;
     let mut answers = Vec::new();
     loop {
         let mut datagram = Vec::with_capacity(BUFFER);
-        socket.recv(&mut datagram, 0).map_err(errno)?;
+        crate::socket::receive(socket, &mut datagram).map_err(errno)?;
         let answer = NetlinkMessage::<Message>::deserialize(&datagram).map_err(|_| Errno::EBADMSG)?;
         match answer.payload {
             NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) => return Err(Errno::from_raw(-code.get())),

@@ -26,8 +26,13 @@ impl Net {
             link
         } else {
             // A kernel that does not echo: ask.
-            let link = self.link(spec.name).await?;
-            link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?
+            match self.link(spec.name).await {
+                Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?,
+                Err(error) => {
+                    self.delete_link(spec.name).await?;
+                    return Err(error);
+                }
+            }
         };
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one; the
         // first has a group instead, so that a link whose maker was killed between the two is known.

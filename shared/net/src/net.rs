@@ -12,7 +12,7 @@ use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
     NlasIterator,
 };
-use nix::{errno::Errno, sys::socket::MsgFlags};
+use nix::errno::Errno;
 use podwire_trace::{Step, step};
 use rtnetlink::{
     MulticastGroup,
@@ -20,7 +20,7 @@ use rtnetlink::{
 };
 use tokio::runtime;
 
-use crate::{Error, Netns, Result, message::Message};
+use crate::{Error, Netns, Result, message::Message, socket};
 
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
@@ -143,10 +143,10 @@ impl Net {
                 event.clear();
                 match events.recv(&mut event).await {
                     // More has happened than the socket could hold: all the more reason to look.
-                    Err(error) if error.raw_os_error() != Some(Errno::ENOBUFS as i32) => {
-                        return Err(Error::io(object, "watch", &error));
-                    }
-                    _ => {}
+                    Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(Error::io(object, "watch", &error)),
+                    Ok(()) => {}
                 }
             }
         };
@@ -212,7 +212,7 @@ impl Net {
         message.header.flags = NLM_F_REQUEST | flags | if is_question { 0 } else { NLM_F_ACK };
         message.finalize();
         let mut request = vec![0; message.buffer_len()];
-        for _ in 0..DUMP_ATTEMPTS {
+        let ask = async || {
             message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
             message.serialize(&mut request);
             let answers = self.once(&request, message.header.sequence_number, is_question);
@@ -220,19 +220,15 @@ impl Net {
                 tokio::task::yield_now().await;
                 self.since.set(Instant::now());
             }
-            match answers {
-                Ok(Some(answers)) => return Ok(answers),
-                Ok(None) => {}
-                Err((errno, words)) => return Err(Error { object: object(), operation, errno, words }),
-            }
-        }
-        let words = format!("interrupted {DUMP_ATTEMPTS} times by changes");
-        Err(Error { words, ..Error::new(object(), operation, Errno::EAGAIN) })
+            answers
+        };
+        let answers = whole(ask).await;
+        answers.map_err(|(errno, words)| Error { object: object(), operation, errno, words })
     }
 
     /// One try of the request with this number; `None` for a dump that somebody's change interrupted.
     fn once(&self, request: &[u8], number: u32, is_question: bool) -> Outcome<Option<Vec<Message>>> {
-        self.socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
+        socket::send(&self.socket, request).map_err(|error| failed(&error))?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
             let buffer = self.receive()?;
@@ -268,7 +264,7 @@ impl Net {
         let mut buffer = self.buffer.borrow_mut();
         buffer.clear();
         buffer.reserve(BUFFER);
-        let length = self.socket.recv(&mut *buffer, MsgFlags::MSG_TRUNC.bits()).map_err(|error| failed(&error))?;
+        let length = socket::receive(&self.socket, &mut buffer).map_err(|error| failed(&error))?;
         if length > buffer.len() {
             return Err((Some(Errno::EMSGSIZE), format!("an answer of {length} bytes")));
         }
@@ -284,6 +280,16 @@ pub(crate) fn acknowledged(message: Message) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
+}
+
+/// Asks until the answer is not one that somebody's change has interrupted.
+async fn whole<T>(mut ask: impl AsyncFnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+    for _ in 0..DUMP_ATTEMPTS {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+    }
+    Err((Some(Errno::EAGAIN), format!("interrupted {DUMP_ATTEMPTS} times by changes")))
 }
 
 /// What an exchange gives, or errno and words.
@@ -355,6 +361,7 @@ fn words(header: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use netlink_packet_route::link::{AfSpecUnspec, LinkAttribute, LinkMessage};
 
     use super::*;
@@ -389,6 +396,24 @@ mod tests {
             assert_eq!(message.attributes, read);
             assert_eq!((Link::from(message.clone()).mtu, message.header.index), (1400, 7));
         }
+    }
+
+    #[test]
+    fn p27_an_interrupted_dump_is_repeated_but_not_for_ever() {
+        let ask_until = |good: u32| {
+            let mut asked = 0;
+            let ask = async || {
+                asked += 1;
+                Ok((asked == good).then_some(asked))
+            };
+            let answer = whole(ask).now_or_never().unwrap();
+            (answer, asked)
+        };
+        assert_eq!(ask_until(3), (Ok(3), 3));
+        let (answer, asked) = ask_until(1000);
+        let (errno, words) = answer.unwrap_err();
+        assert_eq!((errno, asked), (Some(Errno::EAGAIN), DUMP_ATTEMPTS));
+        assert!(words.contains("interrupted 64 times"), "{words}");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
+    fs::{File, TryLockError},
+    io,
     ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, Flock, FlockArg, fcntl},
+    fcntl::{FcntlArg, fcntl},
     libc,
     sched::{CloneFlags, setns, unshare},
     sys::{
@@ -26,6 +27,9 @@ use crate::{Error, Result};
 
 /// How long to wait for somebody else's lock; a change under it takes some 20 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a thread tries to return from a visit.
+const RETURNS: u32 = 100;
 
 /// A network namespace, kept alive by the handle.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Netns {
     /// ENOENT where there is none, EINVAL where the file is not a network namespace.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, name) = open(path)?;
-        let kind = fstatfs(&file).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type();
+        let kind = again(|| fstatfs(&file)).map_err(|errno| Error::new(&name, "stat", errno))?.filesystem_type();
         if kind != NSFS_MAGIC {
             return Err(Error { words: "not a namespace".to_owned(), ..Error::new(&name, "open", Errno::EINVAL) });
         }
@@ -140,21 +144,29 @@ impl Netns {
     pub async fn lock(&self) -> Result<NetnsLock> {
         // A file of its own: locks belong to what was opened, not to the process.
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let error = |errno| Error::new(&self.name, "lock", errno);
+        let failed = |error| Error::io(&self.name, "lock", &error);
         let file = File::open(path).map_err(|io| Error::io(&self.name, "open for its lock", &io))?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(NetnsLock { _lock: lock }),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(error(errno)),
-        };
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(NetnsLock(file)),
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
         // Somebody has it: a thread waits, so that this one can be told to end meanwhile.
         let step = Step::begin();
         let (done, wait) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || done.send(Flock::lock(file, FlockArg::LockExclusive)));
+        std::thread::spawn(move || {
+            let mut locked = file.lock();
+            while locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+                locked = file.lock();
+            }
+            done.send(locked.map(|()| NetnsLock(file)))
+        });
         let outcome = match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(Ok(Ok(lock))) => Ok(NetnsLock { _lock: lock }),
-            Ok(Ok(Err((_, errno)))) => Err(error(errno)),
-            Ok(Err(_)) | Err(_) => Err(error(Errno::ETIMEDOUT)),
+            Ok(Ok(locked)) => locked.map_err(failed),
+            Ok(Err(_)) | Err(_) => Err(Error::new(&self.name, "lock", Errno::ETIMEDOUT)),
         };
         if let Some(step) = step {
             step.end("wait for the lock of", &self.name, outcome.as_ref().err().map(Error::why).as_deref());
@@ -208,7 +220,7 @@ fn open(path: &Path) -> Result<(File, String)> {
     let name = format!("network namespace {:?}", path.display().to_string());
     // O_NONBLOCK: a hostile path could be a FIFO, on which a plain open would wait for ever.
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
-    let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+    let file = again(|| nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()))
         .map(File::from)
         .map_err(|errno| Error::new(&name, "open", errno))?;
     Ok((file, name))
@@ -228,8 +240,23 @@ fn bytes(kind: i32, range: &Range<u64>) -> libc::flock {
 
 /// A namespace is locked for as long as this lives.
 #[derive(Debug)]
-pub struct NetnsLock {
-    _lock: Flock<File>,
+pub struct NetnsLock(File);
+
+impl Drop for NetnsLock {
+    fn drop(&mut self) {
+        // A child may have the file too, so that to close it is not enough; but where this fails, it is the best there is.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Repeats a system call for as long as signals interrupt it.
+fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
 }
 
 impl AsFd for Netns {
@@ -252,8 +279,17 @@ impl Back {
 
 impl Drop for Back {
     fn drop(&mut self) {
+        // It takes the kernel some memory, which it may have a moment later.
+        let mut back = setns(&self.0, CloneFlags::CLONE_NEWNET);
+        for _ in 1..RETURNS {
+            if back.is_ok() {
+                return;
+            }
+            std::thread::yield_now();
+            back = setns(&self.0, CloneFlags::CLONE_NEWNET);
+        }
         // A thread that cannot return would go on with its work in the wrong namespace; no error can be as bad.
-        if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+        if let Err(errno) = back {
             eprintln!("cannot return to the network namespace that this thread came from: {errno}");
             std::process::abort();
         }

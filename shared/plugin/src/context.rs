@@ -2,10 +2,10 @@
 
 use std::{cell::OnceCell, collections::HashSet, path::Path, rc::Rc};
 
-use podwire_net::{Link, LinkSpec, Net, Netns, Termination, nft::Nft};
+use podwire_net::{Errno, Link, LinkSpec, Net, Netns, Termination, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
-use crate::{Error, Label, Result, code, delegate::Delegate, undo::Changes, waits::Waits};
+use crate::{Error, Label, Result, code, delegate::Delegate, output::to_wire, undo::Changes, waits::Waits};
 
 /// One call: its parameters, its handles, and what it has changed so far.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Context<C> {
     /// The node's namespace.
     pub host: Net,
     pod_ns: Option<Netns>,
+    /// Why a namespace that may be there could not be opened, so that DEL does not take it for one that is gone.
+    pod_lost: Option<Error>,
     pod: OnceCell<Net>,
     nft: OnceCell<Nft>,
     /// Whose everything is that this call makes.
@@ -34,11 +36,15 @@ impl<C> Context<C> {
     /// Code 3 where ADD or CHECK names a namespace that is not there, code 4 where it is the plugin's own.
     pub(crate) fn open(env: Env, conf: NetConf<C>, termination: Rc<Termination>) -> Result<Self> {
         let own = Netns::of_process()?;
+        let mut pod_lost = None;
         let pod = match (env.netns.as_str(), Netns::open(Path::new(&env.netns))) {
             ("", _) => None,
             (_, Ok(pod)) => Some(pod),
-            // A container that is gone has given its namespace back already.
-            (_, Err(_)) if env.command == Command::Del => None,
+            // A container that is gone has given its namespace back already. Else all that is not in there can be removed.
+            (_, Err(error)) if env.command == Command::Del => {
+                pod_lost = is_out_of_reach(&error).then(|| to_wire(&error.into()));
+                None
+            }
             (path, Err(error)) => {
                 return Err(Error::new(
                     code::UNKNOWN_CONTAINER,
@@ -60,7 +66,7 @@ impl<C> Context<C> {
             // What cannot be found cannot be asked to release; the rest still can.
             Err(error) if matches!(env.command, Command::Del | Command::Gc) => {
                 tracing::warn!("{error:#}");
-                conf.ipam.as_ref().map(|kind| Delegate::Missing(kind.clone()))
+                conf.ipam.as_ref().map(|kind| Delegate::Missing { kind: kind.clone(), why: Box::new(to_wire(&error)) })
             }
             other => other?,
         };
@@ -68,6 +74,7 @@ impl<C> Context<C> {
         Ok(Self {
             host: Net::open(own)?,
             pod_ns: pod,
+            pod_lost,
             pod: OnceCell::new(),
             nft: OnceCell::new(),
             env,
@@ -131,9 +138,13 @@ impl<C> Context<C> {
     /// A connection in the pod's namespace, if that still is there.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If it cannot be opened, or nobody can tell whether it is there.
     pub fn pod_if_any(&self) -> Result<Option<&Net>> {
-        if self.pod_ns.is_some() { self.pod().map(Some) } else { Ok(None) }
+        match &self.pod_lost {
+            Some(error) => Err(error.clone().into()),
+            None if self.pod_ns.is_some() => self.pod().map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The node's nftables; opened when it is first asked for.
@@ -197,4 +208,11 @@ impl<C> Context<C> {
                 && !self.is_in_flight(&label)
         })
     }
+}
+
+/// Whether a file that could not be opened may be there all the same.
+fn is_out_of_reach(error: &podwire_net::Error) -> bool {
+    use Errno::{EACCES, EAGAIN, EBUSY, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM};
+    let errnos = [EACCES, EAGAIN, EBUSY, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM];
+    errnos.into_iter().any(|errno| error.is(errno))
 }

@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use futures_util::future::{Either, pending, select};
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
+use podwire_net::Errno;
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
 use podwire_trace::Step;
 use serde::Deserialize;
@@ -43,8 +44,12 @@ pub(crate) enum Delegate {
     Static,
     /// A program of another build.
     Program(PathBuf),
-    /// Its program is not there, by this name; only DEL goes on without it.
-    Missing(String),
+    /// It was not found, for this reason; only DEL and GC go on without it.
+    Missing {
+        /// Its `type`.
+        kind: String,
+        why: Box<Error>,
+    },
 }
 
 impl Delegate {
@@ -58,9 +63,14 @@ impl Delegate {
                 .with_details(format!("it names the folders where the delegate {kind:?} is looked up"))
                 .into());
         }
-        let Some(program) = path.iter().map(|folder| folder.join(kind)).find(|program| program.is_file()) else {
-            return Err(Error::invalid("ipam.type", missing(kind, path)).into());
-        };
+        let mut found = None;
+        for program in path.iter().map(|folder| folder.join(kind)) {
+            if is_file(&program)? {
+                found = Some(program);
+                break;
+            }
+        }
+        let program = found.ok_or_else(|| Error::invalid("ipam.type", missing(kind, path)))?;
         Ok(match kind {
             "host-local" if podwire_net::is_of_this_build(&program) => Self::HostLocal,
             "static" if podwire_net::is_of_this_build(&program) => Self::Static,
@@ -79,7 +89,7 @@ impl Delegate {
             Self::HostLocal => HostLocal::NAME.into(),
             Self::Static => Static::NAME.into(),
             Self::Program(program) => program.file_name().unwrap_or_default().to_string_lossy(),
-            Self::Missing(kind) => kind.into(),
+            Self::Missing { kind, .. } => kind.into(),
         }
     }
 
@@ -101,7 +111,22 @@ impl Delegate {
             Self::Program(program) => {
                 start(program, command, text).await.with_context(|| format!("delegate {:?}", self.name()))
             }
-            Self::Missing(kind) => Err(Error::invalid("ipam.type", missing(kind, &env.path)).into()),
+            Self::Missing { why, .. } => Err((**why).clone().into()),
+        }
+    }
+}
+
+/// Whether there is such a file. What cannot be seen at all is not there, as for a shell.
+fn is_file(path: &Path) -> Result<bool> {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    match path.metadata() {
+        Ok(meta) => Ok(meta.is_file()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidInput) => Ok(false),
+        Err(error) if error.kind() == PermissionDenied && error.raw_os_error() == Some(Errno::EACCES as i32) => {
+            Ok(false)
+        }
+        Err(error) => {
+            Err(podwire_net::Error::io(format!("delegate \"{}\"", path.display()), "look for", &error).into())
         }
     }
 }

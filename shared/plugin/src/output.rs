@@ -30,13 +30,21 @@ pub fn join(mut errors: Vec<anyhow::Error>) -> Result<()> {
 pub(crate) fn to_wire(error: &anyhow::Error) -> Error {
     let own = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let code = own.map_or_else(|| code_of(error), |own| own.code);
-    let mut chain = error.chain().map(ToString::to_string);
+    let mut chain = error.chain().map(told);
     let msg = match error.downcast_ref::<Error>() {
         Some(own) if chain.len() == 1 => return own.clone(),
         _ => chain.next().unwrap_or_default(),
     };
     let details: Vec<_> = chain.collect();
     Error { code, msg, details: details.join(": ") }
+}
+
+/// The words of one error; those of an I/O error with its errno by name.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).map(Errno::from_raw) {
+        Some(errno) => format!("{errno:?} ({})", errno.desc()),
+        None => error.to_string(),
+    }
 }
 
 fn code_of(error: &anyhow::Error) -> u32 {
@@ -77,6 +85,14 @@ mod tests {
         let wire = to_wire(&anyhow::Error::from(error));
         assert_eq!(wire.code, code::TRY_AGAIN);
         assert!(wire.msg.starts_with("link \"eth0\": create: ENOBUFS"), "{wire}");
+    }
+
+    #[test]
+    fn p15_an_io_error_is_told_with_its_errno_by_name() {
+        let error = std::io::Error::from_raw_os_error(Errno::ENOSPC as i32);
+        let wire = to_wire(&anyhow::Error::from(error).context("runtime: start"));
+        assert_eq!((wire.code, wire.msg.as_str()), (code::IO, "runtime: start"));
+        assert!(wire.details.starts_with("ENOSPC ("), "{wire}");
     }
 
     #[test]

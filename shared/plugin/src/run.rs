@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use anyhow::Context as _;
 use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
 use podwire_net::{Netns, Termination};
@@ -62,8 +63,8 @@ pub fn run<P: Plugin>() -> ExitCode {
         let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
-            let runtime = ManuallyDrop::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-            serve::<P>(&runtime, env, conf)
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            serve::<P>(&ManuallyDrop::new(runtime.context("runtime: start")?), env, conf)
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
     })
@@ -82,7 +83,12 @@ pub fn run_ipam<P: Ipam>() -> ExitCode {
                 waits.halt(own, &conf.name)?;
             }
             let result = delegate::ask::<P>(env.command, &env, &conf, &waits)?;
-            Ok((env.command == Command::Add).then(|| result.to_json(version)))
+            let told = tell(env.command, &result, version);
+            if told.is_err() && env.command == Command::Add {
+                // Nobody would know whose the addresses are.
+                delegate::ask::<P>(Command::Del, &env, &conf, &waits)?;
+            }
+            told
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
     })
@@ -97,7 +103,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Reads the parameters, lets `work` do the rest, and prints what comes of it.
+/// Reads the parameters, lets `work` do the rest, which prints a result, and prints an error.
 fn answer(
     name: &'static str,
     work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, Failure>,
@@ -108,7 +114,7 @@ fn answer(
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let env = Env::read(|name| std::env::var_os(name))?;
         if env.command == Command::Version {
-            return Ok(Some(versions()));
+            return shown(versions()).map_err(|error| to_wire(&error).into());
         }
         let text = read_stdin()?;
         log::start(name, &env, &text, since);
@@ -117,21 +123,28 @@ fn answer(
     .unwrap_or_else(|_| Err(bug().into()));
     log::finish(outcome.as_ref().map(Option::as_ref).map_err(|Failure(error, _)| error));
     match outcome {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(value)) => print(&value.to_string()),
+        Ok(_) => ExitCode::SUCCESS,
         Err(Failure(error, version)) => {
-            print(&error.to_json(version));
+            // Without a reader there is nobody left to tell.
+            let _ = print(&error.to_json(version));
             ExitCode::FAILURE
         }
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    // Without a reader there is nobody left to tell.
-    match writeln!(std::io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+/// Prints the result of an ADD; the other commands have none.
+fn tell(command: Command, result: &AddResult, version: Version) -> Result<Option<serde_json::Value>> {
+    if command == Command::Add { shown(result.to_json(version)) } else { Ok(None) }
+}
+
+fn shown(result: serde_json::Value) -> Result<Option<serde_json::Value>> {
+    print(&result.to_string()).map_err(|error| podwire_net::Error::io("stdout", "write the result", &error))?;
+    Ok(Some(result))
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    // Whole, so that there is one write that can fail.
+    std::io::stdout().write_all(format!("{text}\n").as_bytes())
 }
 
 fn bug() -> Error {
@@ -152,7 +165,7 @@ fn read_stdin() -> Result<String, Error> {
         .lock()
         .take(MAX_STDIN + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Error::new(code::IO, format!("stdin: read: {error}")))?;
+        .map_err(|error| Error::new(code::IO, podwire_net::Error::io("stdin", "read", &error).to_string()))?;
     if bytes.len() as u64 > MAX_STDIN {
         return Err(Error::new(code::DECODE, format!("stdin is longer than {MAX_STDIN} bytes")));
     }
@@ -182,7 +195,8 @@ pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
     }
 }
 
-/// Does the command; after a failed ADD takes back what it had done.
+/// Does the command and prints the result of an ADD; after one that failed, or whose result could not be printed, takes
+/// back what it had done.
 fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
     let (command, version) = (env.command, conf.version);
     let _on = runtime.enter();
@@ -200,11 +214,11 @@ fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Re
         })
     }))
     .unwrap_or_else(|_| Err(bug().into()));
-    match outcome {
-        Ok(result) => {
+    match outcome.and_then(|result| tell(command, &result, version)) {
+        Ok(told) => {
             // The process is about to end, and the kernel closes everything at once.
             std::mem::forget(cx);
-            Ok((command == Command::Add).then(|| result.to_json(version)))
+            Ok(told)
         }
         Err(error) => {
             if let Err(undo) = runtime.block_on(cx.roll_back()) {

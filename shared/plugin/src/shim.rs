@@ -193,11 +193,11 @@ impl<C> Context<C> {
     /// DEL: removes the node's routes to the pod, and the shim with its last user.
     ///
     /// # Errors
-    /// Of the kernel; all is attempted.
+    /// Of the kernel. Who could not remove the routes stays a user, or nobody would look for them any more.
     pub async fn leave_shim(&self) -> Result<()> {
         let Some(shim) = self.shared().await?.filter(is_shim) else { return Ok(()) };
-        let routes = self.close_to(&shim, &[self.label.user()]).await;
-        join([routes, self.leave().await].into_iter().filter_map(Result::err).collect())
+        self.close_to(&shim, &[self.label.user()]).await?;
+        self.leave().await
     }
 
     /// GC: the same for every dead attachment of this network.
@@ -209,8 +209,8 @@ impl<C> Context<C> {
         let dead = self.dead_users(valid).await?;
         // Other plugins share other links, with more to them than is known here.
         for (shim, users) in dead.iter().filter(|(link, _)| is_shim(link)) {
-            errors.extend(self.close_to(shim, users).await.err());
-            errors.extend(self.release(shim, users).await.err());
+            let closed = self.close_to(shim, users).await;
+            errors.extend(if closed.is_ok() { self.release(shim, users).await.err() } else { closed.err() });
         }
         // One that an ADD left which was killed before it was a user.
         let links = self.host.links().await?;

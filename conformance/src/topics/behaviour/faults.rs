@@ -1,4 +1,5 @@
-//! P20, P22: a request that the kernel refuses or a system call that fails, any of them, one at a time.
+//! P20, P22: a request that the kernel refuses, any of them, one at a time. Calls that fail or are killed are a topic of
+//! their own, `survival`.
 //!
 //! strace spoils the Nth of a kind, for N from 1 until a run has no Nth one. What is undone afterwards is not disturbed.
 
@@ -15,10 +16,6 @@ const NEEDS: &[Feature] = &[Feature::Strace, Feature::NftInet, Feature::NftBridg
 
 pub(super) const TESTS: &[Test] = &[
     test!(p20_a_request_that_is_refused_leaves_nothing, "each of ADD's, one at a time").needs(NEEDS).ours().limit(240),
-    test!(p20_a_file_that_fails_leaves_nothing, "each of ADD's system calls on leases and sysctls")
-        .needs(NEEDS)
-        .ours()
-        .limit(240),
     test!(p22_del_again_ends_what_a_failed_del_began, "each netlink request of DEL").needs(NEEDS).ours().limit(240),
 ];
 
@@ -36,8 +33,6 @@ struct Fault {
 /// with the flags request and acknowledge. Its sequence number stays, so that the refusal reaches whoever waits for it.
 const REFUSED: Fault = Fault { call: "sendto", how: "poke_enter=@arg2=14000000ff000500" };
 const KILLED: Fault = Fault { call: "sendto", how: "signal=SIGKILL" };
-/// What the making of a lease consists of, and the sysctls.
-const FILES: &[&str] = &["mkdirat", "openat", "flock", "fdatasync", "fsync", "renameat2", "linkat", "symlinkat"];
 
 /// A node with a pod that has all that is made once a node, and another pod to be added, on a bridge that is not there.
 pub(in crate::topics) struct Scene<K> {
@@ -138,16 +133,6 @@ fn every_fault_of_add<K>(case: &Case, fault: Fault, scene: impl Fn(&Case) -> Res
 fn p20_a_request_that_is_refused_leaves_nothing(case: &Case) -> Result<()> {
     let seen = every_refusal_of_add(case, scene)?;
     ensure!(seen > 5, "only {seen} requests were seen");
-    Ok(())
-}
-
-fn p20_a_file_that_fails_leaves_nothing(case: &Case) -> Result<()> {
-    let mut seen = 0;
-    for &call in FILES {
-        seen += every_fault_of_add(case, Fault { call, how: "error=ENOMEM" }, scene)?;
-        std::fs::remove_dir_all(case.leases())?;
-    }
-    ensure!(seen > 5, "only {seen} calls were seen");
     Ok(())
 }
 

@@ -1,8 +1,12 @@
-//! P22: nothing is left by a call that was killed, at whichever of its system calls.
+//! P20, P22: nothing is left by a call that was killed or spoilt, at whichever of its system calls.
 
+mod calls;
+mod dhcp;
+mod faults;
+mod interrupted;
 mod kill;
 mod scene;
 
 use crate::runner::Test;
 
-pub(super) const TESTS: &[&[Test]] = &[kill::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[kill::TESTS, faults::TESTS, interrupted::TESTS, dhcp::TESTS];

@@ -1,15 +1,17 @@
-//! A node for each type of device, with a pod that is there already and one to be added.
+//! A node for each type of plugin, with a pod that is there already and one to be added.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::lab::{Lan, Space};
+use crate::lab::{Lan, Snapshot, Space};
 use crate::runner::{Attachment, Case, merged};
 
-/// Where a call is killed.
+/// Where a call is killed or spoilt.
 pub(super) struct Scene {
+    /// Which.
+    pub(super) device: Device,
     /// Who is on the network all the time, if anybody.
-    pub(super) neighbour: Option<Attachment>,
+    neighbour: Option<Attachment>,
     /// Who comes and goes.
     pub(super) attachment: Attachment,
     _lan: Lan,
@@ -19,29 +21,62 @@ impl Scene {
     /// With a neighbour on the network if `inhabited`; else what the network as a whole has is not there either.
     pub(super) fn new(case: &Case, device: Device, inhabited: bool) -> Result<Self> {
         let lan = Lan::new()?;
-        let options = device.options(case, &lan)?;
-        let conf = |own: &[&str]| -> Value {
-            let conf = json!({ "cniVersion": "1.1.0", "name": "net", "type": device.plugin() });
-            let mut conf = merged(&merged(&conf, json!({ "ipam": case.host_local(own) })), options.clone());
-            conf["ipam"]["routes"] = json!([{ "dst": "10.99.0.0/16" }]);
-            conf
+        let conf = device.conf(case, &lan)?;
+        let attached = |name: &str| {
+            let attachment = case.attachment(&lan.node, &case.pod(name)?, &conf);
+            anyhow::Ok(if device == Device::Loopback { attachment.ifname("lo") } else { attachment })
         };
-        let conf = conf(&["192.168.7.0/24", "fd07::/64"]);
         let neighbour = if inhabited && device.is_shared() {
-            let neighbour = case.attachment(&lan.node, &case.pod("neighbour")?, &conf);
+            let neighbour = attached("neighbour")?;
             neighbour.add()?;
             Some(neighbour)
         } else {
             None
         };
-        let attachment = case.attachment(&lan.node, &case.pod("pod")?, &conf);
-        Ok(Self { neighbour, attachment, _lan: lan })
+        let attachment = attached("pod")?;
+        Ok(Self { device, neighbour, attachment, _lan: lan })
     }
 
-    /// The namespaces that a call may change, but for its own pod.
-    pub(super) fn spaces(&self) -> Vec<&Space> {
+    /// The namespaces that a call may change, but for its own pod, as they are now, with the leases.
+    pub(super) fn around(&self) -> Result<Snapshot> {
         let neighbour = self.neighbour.iter().map(|neighbour| &neighbour.pod);
-        neighbour.chain([&self.attachment.node]).collect()
+        self.look(&neighbour.chain([&self.attachment.node]).collect::<Vec<_>>())
+    }
+
+    /// The same with the pod.
+    pub(super) fn everything(&self) -> Result<Snapshot> {
+        let neighbour = self.neighbour.iter().map(|neighbour| &neighbour.pod);
+        self.look(&neighbour.chain([&self.attachment.node, &self.attachment.pod]).collect::<Vec<_>>())
+    }
+
+    fn look(&self, spaces: &[&Space]) -> Result<Snapshot> {
+        let leases = self.attachment.case.leases();
+        // To list rules starts a program for each namespace, and nobody else makes any.
+        let take = if self.device == Device::Bridge { Snapshot::take } else { Snapshot::without_rules };
+        take(spaces, &leases)
+    }
+
+    /// GC of the network without the attachment that comes and goes.
+    pub(super) fn collect(&self) -> Result<()> {
+        let Attachment { case, node, conf, .. } = &self.attachment;
+        let valid = |a: &Attachment| json!({ "containerID": a.container, "ifname": a.ifname });
+        let valid: Vec<Value> = self.neighbour.iter().map(valid).collect();
+        let conf = merged(conf, json!({ "cni.dev/valid-attachments": valid }));
+        case.call(node, self.device.plugin(), "GC").conf(&conf).succeed().map(drop)
+    }
+
+    /// What has to be there before `command`.
+    pub(super) fn prepare(&self, command: &str) -> Result<()> {
+        match command {
+            "DEL" => self.attachment.add().map(drop),
+            // The folder of the leases too is made by the first who needs it.
+            _ if self.neighbour.is_none() => {
+                let leases = self.attachment.case.leases();
+                std::fs::create_dir_all(&leases)?;
+                Ok(std::fs::remove_dir_all(&leases)?)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -55,6 +90,9 @@ pub(super) enum Device {
     VlanShared,
     Vxlan,
     Bond,
+    HostLocal,
+    Static,
+    Loopback,
 }
 
 impl Device {
@@ -66,20 +104,38 @@ impl Device {
             Self::Vlan | Self::VlanShared => "vlan",
             Self::Vxlan => "vxlan",
             Self::Bond => "bond",
+            Self::HostLocal => "host-local",
+            Self::Static => "static",
+            Self::Loopback => "loopback",
         }
     }
 
-    /// Whether several pods of a node can be on one network.
+    /// Whether most kernels lack it, so that it is tried in an emulated one, which is slow.
+    pub(super) fn is_rare(self) -> bool {
+        matches!(self, Self::Ipvlan | Self::Vlan | Self::VlanShared | Self::Bond)
+    }
+
+    /// Whether several pods of a node can be on one network and have something together.
     fn is_shared(self) -> bool {
-        !matches!(self, Self::Vlan | Self::Bond)
+        !matches!(self, Self::Vlan | Self::Bond | Self::Static | Self::Loopback)
+    }
+
+    fn conf(self, case: &Case, lan: &Lan) -> Result<Value> {
+        let mut ipam = match self {
+            Self::Bridge => case.host_local(&["10.7.0.0/24", "fd08::/64"]),
+            Self::Static => json!({ "type": "static", "addresses": [{ "address": "192.168.7.9/24" }] }),
+            _ => case.host_local(&["192.168.7.0/24", "fd07::/64"]),
+        };
+        ipam["routes"] = json!([{ "dst": "10.99.0.0/16" }]);
+        let conf = json!({ "cniVersion": "1.1.0", "name": "net", "type": self.plugin(), "ipam": ipam });
+        Ok(merged(&conf, self.options(lan)?))
     }
 
     /// As much as can be asked of the device at once.
-    fn options(self, case: &Case, lan: &Lan) -> Result<Value> {
+    fn options(self, lan: &Lan) -> Result<Value> {
         Ok(match self {
             Self::Bridge => json!({
                 "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true, "hairpinMode": true,
-                "ipam": case.host_local(&["10.7.0.0/24", "fd08::/64"]),
             }),
             Self::Macvlan | Self::Ipvlan => json!({ "master": Lan::PARENT, "hostAccess": true }),
             Self::Vlan => json!({ "master": Lan::PARENT, "vlanId": 100 }),
@@ -93,6 +149,8 @@ impl Device {
                 }
                 json!({ "mode": "active-backup", "links": [{ "name": "eth2" }, { "name": "eth3" }] })
             }
+            Self::HostLocal | Self::Static => json!({}),
+            Self::Loopback => json!({ "ipam": null }),
         })
     }
 }

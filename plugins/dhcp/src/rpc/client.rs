@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use podwire_net::Errno;
+
 use super::{CONNECTED, PATH, head};
 use crate::{
     gob::{self, Incoming, Outgoing, Value},
@@ -29,8 +31,16 @@ impl From<io::Error> for Failure {
         match error.kind() {
             io::ErrorKind::WouldBlock => Self::Broken("no answer in time".to_owned()),
             io::ErrorKind::UnexpectedEof => Self::Broken("the connection was closed without an answer".to_owned()),
-            _ => Self::Broken(error.to_string()),
+            _ => Self::Broken(named(&error)),
         }
+    }
+}
+
+/// An I/O error with its errno by name.
+pub(crate) fn named(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => format!("{errno:?} ({})", errno.desc()),
+        None => error.to_string(),
     }
 }
 
@@ -53,7 +63,7 @@ impl Client {
     /// # Errors
     /// Where nobody listens there, or somebody who is not the user that this process is.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
+        let stream = uninterrupted(|| UnixStream::connect(path))?;
         let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
         if peer != rustix::process::geteuid() {
             let why = format!("listened on by user {}, who is not the one that runs this plugin", peer.as_raw());
@@ -112,9 +122,19 @@ impl Client {
     /// What comes next; never nothing.
     fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut buffer = [0; 4096];
-        match self.stream.read(&mut buffer)? {
+        match uninterrupted(|| self.stream.read(&mut buffer))? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             length => Ok(buffer[..length].to_vec()),
+        }
+    }
+}
+
+/// Repeats what a signal interrupts: on a Unix socket nothing was done then.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }

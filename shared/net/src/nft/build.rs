@@ -40,6 +40,11 @@ impl Op {
         Self { message, creates, appends: false }
     }
 
+    /// Whether it makes a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.creates && matches!(self.message, NfTablesMessage::NewTable(_))
+    }
+
     /// Makes the table.
     pub(super) fn add_table() -> Self {
         let attributes = vec![TableAttribute::Name(TABLE.to_owned())];

@@ -70,11 +70,11 @@ fn layout(ip: IpAddr) -> &'static Layout {
     if ip.is_ipv4() { &V4 } else { &V6 }
 }
 
-/// Masquerades each of a pod's addresses, except towards its own network and multicast. `label` is whose they are.
+/// Masquerades each of a pod's addresses, except towards its own network and multicast. `label` is whose they are. Returns whether the table is new.
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<()> {
+pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<bool> {
     let elements: Vec<_> = addresses
         .iter()
         .map(|address| {

@@ -28,17 +28,19 @@ const ATTEMPTS: u32 = 32;
 
 /// Adds elements, and first what `missing` says is missing of the skeleton. To look costs microseconds; a transaction
 /// that fails, and one that takes anything away, costs the kernel a grace period of RCU, some 10 ms.
+///
+/// Returns whether the table is new.
 fn add_elements(
     nft: &Nft,
     missing: impl Fn() -> Result<Vec<Op>>,
     family: Family,
     elements: &[(String, Element)],
-) -> Result<()> {
+) -> Result<bool> {
     let adds: Vec<Op> = elements.iter().map(|(set, element)| Op::add_element(set, element)).collect();
     let mut before = missing()?;
     for attempt in 1.. {
         let error = match Transaction::new(family, before.iter().chain(&adds)).commit(nft) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(before.iter().any(Op::is_table)),
             Err(error) => error,
         };
         before = match error.errno {
@@ -55,7 +57,7 @@ fn add_elements(
             _ => return Err(error),
         };
     }
-    Ok(())
+    unreachable!("the last attempt returns")
 }
 
 /// Operations that delete the elements that have the keys of `elements`.

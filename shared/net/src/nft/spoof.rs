@@ -38,11 +38,11 @@ const TYPE_ETHER: u32 = 9;
 const ACCEPT: Verdict = Verdict::Other(1);
 const DROP: Verdict = Verdict::Other(0);
 
-/// Lets only frames from `mac` in by the port named `port`. `label` is whose it is.
+/// Lets only frames from `mac` in by the port named `port`. `label` is whose it is. Returns whether the table is new.
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(nft: &Nft, port: &str, mac: Mac, label: &str) -> Result<()> {
+pub fn add(nft: &Nft, port: &str, mac: Mac, label: &str) -> Result<bool> {
     let element = |key| Element { key, goto: None, comment: label.to_owned() };
     let elements = [(ALLOWED.to_owned(), element(pair(port, mac))), (GUARDED.to_owned(), element(padded(port)))];
     add_elements(nft, || missing(nft), FAMILY, &elements)

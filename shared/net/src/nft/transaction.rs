@@ -14,7 +14,7 @@ use netlink_packet_netfilter::{
     },
     none::ControlMessage,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use podwire_trace::step;
 
@@ -260,10 +260,10 @@ impl Nft {
     ) -> Result<T> {
         let failed = |error: &std::io::Error| Error::io(object(), operation, error);
         let socket = self.socket.as_ref().ok_or_else(|| Error::new(object(), operation, Errno::EPROTONOSUPPORT))?;
-        socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| failed(&error))?;
+        crate::socket::send(socket, request).map_err(|error| failed(&error))?;
         loop {
             let mut datagram = Vec::with_capacity(BUFFER);
-            socket.recv(&mut datagram, 0).map_err(|error| failed(&error))?;
+            crate::socket::receive(socket, &mut datagram).map_err(|error| failed(&error))?;
             let mut rest = datagram.as_slice();
             while !rest.is_empty() {
                 let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
