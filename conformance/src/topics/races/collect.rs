@@ -19,15 +19,15 @@ macro_rules! of_device {
     ($($device:ident $needs:ident => $spares:ident $waits:ident,)*) => {
         pub(super) const TESTS: &[Test] = &[
             $(
-                test!($spares, "an ADD that is halted at each request").needs($needs).ours().limit(120),
-                test!($waits, "an ADD that comes while GC is halted at each request").needs($needs).ours().limit(120),
+                test!($spares, "an ADD that is halted at each request").needs($needs).ours().limit(300),
+                test!($waits, "an ADD that comes while GC is halted at each request").needs($needs).ours().limit(300),
             )*
             test!(p24_gc_of_another_network_beside_add, "which made the bridge and the rules' tables")
                 .needs(BRIDGE)
                 .ours()
-                .limit(120),
-            test!(p24_gc_spares_a_bond_add, "the links that it has borrowed").needs(BOND).ours().limit(120),
-            test!(p24_gc_beside_del, "of pods that are in its list and of others").needs(BRIDGE).ours().limit(60),
+                .limit(300),
+            test!(p24_gc_spares_a_bond_add, "the links that it has borrowed").needs(BOND).ours().limit(300),
+            test!(p24_gc_beside_del, "of pods that are in its list and of others").needs(BRIDGE).ours().limit(300),
             test!(p24_gc_does_not_ask_a_program_beside_add, "which cannot know what is in flight").needs(BRIDGE).ours(),
         ];
         $(

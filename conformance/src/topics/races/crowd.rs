@@ -13,7 +13,7 @@ use crate::runner::{Attachment, Case, Test};
 use crate::test;
 
 pub(super) const TESTS: &[Test] =
-    &[test!(p27_race_five_thousand, "attachments, added, checked and deleted at random, 16 at once").limit(240)];
+    &[test!(p27_race_five_thousand, "attachments, added, checked and deleted at random, 16 at once").limit(600)];
 
 /// How many attachments there are in all.
 const ATTACHMENTS: usize = 5000;

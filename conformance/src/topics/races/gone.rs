@@ -15,9 +15,9 @@ use crate::test;
 macro_rules! of_device {
     ($($device:ident $needs:ident => $add:ident $del:ident $parent:ident,)*) => {
         pub(super) const TESTS: &[Test] = &[$(
-            test!($add, "after each request of ADD: an error that leaves nothing").needs($needs).ours().limit(120),
-            test!($del, "after each request of DEL: success, and nothing is left").needs($needs).ours().limit(120),
-            test!($parent, "after each request of ADD: an error that leaves nothing").needs($needs).ours().limit(120),
+            test!($add, "after each request of ADD: an error that leaves nothing").needs($needs).ours().limit(300),
+            test!($del, "after each request of DEL: success, and nothing is left").needs($needs).ours().limit(300),
+            test!($parent, "after each request of ADD: an error that leaves nothing").needs($needs).ours().limit(300),
         )*];
         $(
             fn $add(case: &Case) -> Result<()> {

@@ -16,8 +16,8 @@ use crate::test;
 macro_rules! of_device {
     ($($device:ident $needs:ident => $pod:ident $node:ident,)*) => {
         pub(super) const TESTS: &[Test] = &[$(
-            test!($pod, "the pod's, after each request of ADD").needs($needs).ours().limit(120),
-            test!($node, "the node's, after each request of ADD").needs($needs).ours().limit(120),
+            test!($pod, "the pod's, after each request of ADD").needs($needs).ours().limit(300),
+            test!($node, "the node's, after each request of ADD").needs($needs).ours().limit(300),
         )*];
         $(
             fn $pod(case: &Case) -> Result<()> {

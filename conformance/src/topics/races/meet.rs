@@ -14,11 +14,11 @@ macro_rules! of_device {
     ($($device:ident $needs:ident => $last:ident $undone:ident $cross:ident,)*) => {
         pub(super) const TESTS: &[Test] = &[
             // Nothing is made or removed there but the pods' own.
-            test!(p27_race_vlan_cross, "some go while others come").needs(VLAN).ours().limit(90),
+            test!(p27_race_vlan_cross, "some go while others come").needs(VLAN).ours().limit(300),
             $(
-            test!($last, "the last DEL against the first ADD, halted at each request").needs($needs).ours().limit(90),
-            test!($undone, "a first ADD that fails against another, halted at each request").needs($needs).ours().limit(90),
-            test!($cross, "some go while others come").needs($needs).ours().limit(90),
+            test!($last, "the last DEL against the first ADD, halted at each request").needs($needs).ours().limit(300),
+            test!($undone, "a first ADD that fails against another, halted at each request").needs($needs).ours().limit(300),
+            test!($cross, "some go while others come").needs($needs).ours().limit(300),
         )*];
         fn p27_race_vlan_cross(case: &Case) -> Result<()> {
             some_go_while_others_come(&Scene::new(case, Device::Vlan)?)
