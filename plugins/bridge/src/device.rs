@@ -15,9 +15,14 @@ const ATTEMPTS: u32 = 8;
 pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let mac = cx.requested_mac(cx.conf.plugin.mac).unwrap_or_else(random_mac);
     for attempt in 1.. {
+        // Whoever undoes the making of the bridge, or collects it, looks for ports and deletes it in one step, into which
+        // a port must not fall.
+        let lock = cx.host.ns().share().await?;
         let bridge = ensure(cx).await?;
         let mtu = mtu(cx, &bridge).await?;
-        match cx.create_port(&bridge, mac, mtu).await {
+        let made = cx.create_port(&bridge, mac, mtu).await;
+        drop(lock);
+        match made {
             Ok((port, pod)) => {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
@@ -30,7 +35,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
                 }
                 return Ok(Attached { node: vec![bridge, port], pod });
             }
-            // Another call's undoing or a GC has removed the bridge between our look and our port.
+            // Somebody else has removed the bridge between our look and our port.
             Err(error) if error.is(Errno::EINVAL) && attempt < ATTEMPTS && is_gone(cx, &bridge).await? => {}
             Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(error).await?.into()),
             Err(error) => return Err(error.into()),

@@ -109,8 +109,15 @@ impl Netns {
     }
 
     /// Whether `path` names this namespace, as it did when it was opened there.
-    pub fn is_at(&self, path: &Path) -> bool {
-        stat(path).is_ok_and(|stat| self.number().is_ok_and(|number| number == (stat.st_dev, stat.st_ino)))
+    ///
+    /// # Errors
+    /// If the kernel cannot say.
+    pub fn is_at(&self, path: &Path) -> Result<bool> {
+        match again(|| stat(path)) {
+            Ok(stat) => Ok(self.number()? == (stat.st_dev, stat.st_ino)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+            Err(errno) => Err(Error::new(&self.name, "stat", errno)),
+        }
     }
 
     /// What it is known by among all that exist, device and inode number; one that is made later may get the same.
@@ -142,12 +149,29 @@ impl Netns {
     /// # Errors
     /// ETIMEDOUT after ten seconds.
     pub async fn lock(&self) -> Result<NetnsLock> {
+        self.lock_by(File::try_lock, File::lock).await
+    }
+
+    /// As [`Self::lock`], together with all others who call this: for those who add to what is shared, and only have to
+    /// be sure that nobody takes it away meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub async fn share(&self) -> Result<NetnsLock> {
+        self.lock_by(File::try_lock_shared, File::lock_shared).await
+    }
+
+    async fn lock_by(
+        &self,
+        attempt: fn(&File) -> Result<(), TryLockError>,
+        wait: fn(&File) -> io::Result<()>,
+    ) -> Result<NetnsLock> {
         // A file of its own: locks belong to what was opened, not to the process.
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let failed = |error| Error::io(&self.name, "lock", &error);
         let file = File::open(path).map_err(|io| Error::io(&self.name, "open for its lock", &io))?;
         loop {
-            match file.try_lock() {
+            match attempt(&file) {
                 Ok(()) => return Ok(NetnsLock(file)),
                 Err(TryLockError::WouldBlock) => break,
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -156,15 +180,15 @@ impl Netns {
         }
         // Somebody has it: a thread waits, so that this one can be told to end meanwhile.
         let step = Step::begin();
-        let (done, wait) = tokio::sync::oneshot::channel();
+        let (done, waited) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
-            let mut locked = file.lock();
+            let mut locked = wait(&file);
             while locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
-                locked = file.lock();
+                locked = wait(&file);
             }
             done.send(locked.map(|()| NetnsLock(file)))
         });
-        let outcome = match tokio::time::timeout(PATIENCE, wait).await {
+        let outcome = match tokio::time::timeout(PATIENCE, waited).await {
             Ok(Ok(locked)) => locked.map_err(failed),
             Ok(Err(_)) | Err(_) => Err(Error::new(&self.name, "lock", Errno::ETIMEDOUT)),
         };

@@ -124,10 +124,10 @@ impl<C> Context<C> {
     /// ADD: whether the pod is still there, which a handle of its namespace does not tell: it keeps that alive.
     ///
     /// # Errors
-    /// Code 3 where `CNI_NETNS` does not name the pod's namespace any more.
+    /// Code 3 where `CNI_NETNS` does not name the pod's namespace any more; of the kernel.
     pub(crate) fn ensure_pod_stays(&self) -> Result<()> {
         let path = &self.env.netns;
-        if self.pod_ns()?.is_at(Path::new(path)) {
+        if self.pod_ns()?.is_at(Path::new(path))? {
             return Ok(());
         }
         Err(Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS {path:?}: gone while the pod was added"))

@@ -1,13 +1,10 @@
 //! The pod's namespace, or what a device is on, goes while a call works.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::halt::halted;
-use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN, VLAN_SHARED, VXLAN};
+use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN, VLAN_SHARED, VXLAN, soon};
 use crate::lab::{Snapshot, Space};
 use crate::runner::{Case, Test};
 use crate::test;
@@ -50,14 +47,7 @@ const PARENT: &str = "uplink";
 
 /// Fails unless the node soon is as it was: what a namespace held goes when the kernel has the time.
 fn ensure_soon_same(case: &Case, node: &Space, before: &Snapshot) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(3);
-    loop {
-        let same = before.ensure_same(&case.snapshot(&[node])?);
-        if same.is_ok() || Instant::now() > end {
-            return same;
-        }
-        sleep(Duration::from_millis(10));
-    }
+    soon(|| before.ensure_same(&case.snapshot(&[node])?))
 }
 
 fn namespace_goes(case: &Case, scene: &Scene, command: &str) -> Result<()> {

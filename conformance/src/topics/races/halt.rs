@@ -48,6 +48,7 @@ pub(super) fn halted<T>(
         kill(pid, Signal::SIGCONT).context("go on")?;
         done
     });
+    release_others(&mut child, &trace, stopped)?;
     let output = child.wait_with_output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let output = Output {
@@ -124,6 +125,29 @@ fn marks(node: &Space) -> Result<usize> {
     Ok(locks.lines().filter(|line| line.contains("OFDLCK") && line.contains(&format!(":{inode} "))).count())
 }
 
+/// Lets those go on that are halted at their own `nth` request, as a child may be, until all has ended.
+fn release_others(child: &mut Child, trace: &Path, first: Option<Pid>) -> Result<()> {
+    let mut going: Vec<_> = first.into_iter().collect();
+    while child.try_wait()?.is_none() {
+        let text = fs::read_to_string(trace).context("trace: read")?;
+        for pid in text.lines().filter_map(halted_by) {
+            if !going.contains(&pid) {
+                // It may have been killed since.
+                let _ = kill(pid, Signal::SIGCONT);
+                going.push(pid);
+            }
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// The process that a line of the trace says is halted.
+fn halted_by(line: &str) -> Option<Pid> {
+    let (pid, _) = line.split_once(' ').filter(|(_, rest)| rest.contains("--- stopped by SIGSTOP ---"))?;
+    pid.parse().ok().map(Pid::from_raw)
+}
+
 /// The process that was halted; none if all has ended.
 fn await_halt(child: &mut Child, trace: &Path) -> Result<Option<Pid>> {
     let start = Instant::now();
@@ -131,9 +155,8 @@ fn await_halt(child: &mut Child, trace: &Path) -> Result<Option<Pid>> {
         // Before the look, so that the last line is there.
         let ended = child.try_wait()?.is_some();
         let text = fs::read_to_string(trace).context("trace: read")?;
-        if let Some(line) = text.lines().find(|line| line.contains("--- stopped by SIGSTOP ---")) {
-            let pid = line.split_whitespace().next().and_then(|word| word.parse().ok());
-            return Ok(Some(Pid::from_raw(pid.with_context(|| format!("no process in {line:?}"))?)));
+        if let Some(pid) = text.lines().find_map(halted_by) {
+            return Ok(Some(pid));
         }
         if ended {
             return Ok(None);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
@@ -159,10 +159,23 @@ impl Scene {
                 let leases = self.case.lease_names("net")?;
                 ensure!(leases.is_empty(), "leases are left: {leases:?}");
             }
-            _ => is_same().context("after DEL")?,
+            // What a namespace held that is gone goes when the kernel has the time.
+            _ => soon(is_same).context("after DEL")?,
         }
         self.collect(&[]).0.succeed()?;
         is_same().context("after GC")
+    }
+}
+
+/// Looks until it is so, for a few seconds.
+pub(super) fn soon(look: impl Fn() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(3);
+    loop {
+        let found = look();
+        if found.is_ok() || Instant::now() > end {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

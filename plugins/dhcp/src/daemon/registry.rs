@@ -134,13 +134,19 @@ impl Registry {
     }
 
     /// DEL: success also where nothing is known.
-    async fn release(&self, args: &CmdArgs) -> Result<()> {
-        let key = key(args)?;
-        let _mine = self.lock(&key).await;
-        match self.find(&key) {
-            Some(one) => self.end(&one).await,
-            None => self.book.forget(&key),
-        }
+    ///
+    /// It is done to its end though whoever asked be gone: half of it would leave an attachment that has no lease.
+    async fn release(self: &Rc<Self>, args: &CmdArgs) -> Result<()> {
+        let (registry, key) = (Rc::clone(self), key(args)?);
+        let work = async move {
+            let _mine = registry.lock(&key).await;
+            match registry.find(&key) {
+                Some(one) => registry.end(&one).await,
+                None => registry.book.forget(&key),
+            }
+        };
+        let done = tokio::task::spawn_local(work).await;
+        done.unwrap_or_else(|error| Err(Error::new(code::BUG, format!("release: {error}"))))
     }
 
     /// GC: ends what is of this network and not in its list of valid attachments.
