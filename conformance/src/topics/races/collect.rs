@@ -189,7 +189,8 @@ fn p24_gc_does_not_ask_a_program_beside_add(case: &Case) -> Result<()> {
     let conf = merged(&own.conf, json!({ "cni.dev/valid-attachments": [] }));
     let gc = case.call(&own.node, "bridge", "GC").env("CNI_PATH", &path).conf(&conf);
     let add = own.call("ADD").env("CNI_PATH", &path);
-    let (output, collected) = halted(&case.dir, add, &own.conf, 3, || gc.run())?;
+    // Its port is there by then, so that it holds no lock that GC would wait for.
+    let (output, collected) = halted(&case.dir, add, &own.conf, 8, || gc.run())?;
     let result = output.success()?;
     collected.context("ADD was not halted")?.failure(11)?.says(&["other-ipam", "in flight"])?;
     let asked = case.dir.join("plugins/asked");
