@@ -113,4 +113,8 @@ impl Runner for Nobody {
         };
         Ok(ips.iter().map(|ip| is_odd(ip).then_some(Mac([2, 0, 0, 0, 0, 1]))).collect())
     }
+
+    fn is_being_added(&self, _: &str, _: &str, _: &str) -> bool {
+        false
+    }
 }

@@ -38,7 +38,7 @@ fn measure(target: &str, room: usize, inside: &impl Fn() -> String) -> Duration 
     let text = format!("{{\"cniVersion\": \"1.1.0\", \"name\": \"n\", \"type\": \"bridge\", {}}}", inside());
     let start = worked();
     hostile::run(target, text.as_bytes());
-    worked() - start
+    worked().saturating_sub(start)
 }
 
 fn is_in_proportion(target: &str, inside: impl Fn() -> String) {

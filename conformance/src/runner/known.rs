@@ -50,7 +50,8 @@ mod tests {
 
     fn judged(listed: bool, outcome: Outcome) -> Outcome {
         let names = if listed { BTreeSet::from(["a".to_owned()]) } else { BTreeSet::new() };
-        let record = Record { name: "a".into(), topic: "t".into(), kernel: "k".into(), ms: 1, outcome };
+        let (ms, note) = (1, String::new());
+        let record = Record { name: "a".into(), topic: "t".into(), kernel: "k".into(), ms, note, outcome };
         Known(names).judge(record).outcome
     }
 

@@ -30,7 +30,7 @@ fn traced(case: &Case, call: Call, spoilt: Option<(usize, [u8; 8])>) -> Result<V
     let mut wrapper = vec!["strace".to_owned(), "-f".to_owned(), "-qq".to_owned()];
     wrapper.extend(["-e", "trace=sendto,recvfrom"].map(str::to_owned));
     if let Some((nth, header)) = spoilt {
-        let hex: String = header.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = format!("{:016x}", u64::from_be_bytes(header));
         wrapper.extend(["-e".to_owned(), format!("inject=recvfrom:poke_exit=@arg2={hex}:when={nth}")]);
     }
     wrapper.extend(["-o".to_owned(), trace.display().to_string()]);
