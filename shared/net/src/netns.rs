@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a thread tries to return from a visit.
 const RETURNS: u32 = 100;
 
+/// More marks than one process puts side by side; who locks more than that means to do harm.
+const MOST_TOGETHER: usize = 16;
+
 /// A network namespace, kept alive by the handle.
 #[derive(Debug)]
 pub struct Netns {
@@ -220,14 +223,25 @@ impl Netns {
     /// If the kernel cannot say.
     pub fn marks(&self, range: Range<u64>) -> Result<HashSet<u64>> {
         let (mut found, mut rest) = (HashSet::new(), vec![range]);
-        while let Some(range) = rest.pop().filter(|range| !range.is_empty()) {
+        while let Some(range) = rest.pop() {
+            if range.is_empty() {
+                continue;
+            }
             // The kernel tells one lock that would be in the way of an exclusive one.
             let mut lock = bytes(libc::F_WRLCK, &range);
             fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut lock))
                 .map_err(|errno| Error::new(&self.name, "look for marks on", errno))?;
-            if let (true, Ok(place)) = (i32::from(lock.l_type) != libc::F_UNLCK, u64::try_from(lock.l_start)) {
-                found.insert(place);
-                rest.extend([range.start..place, place + 1..range.end].into_iter().filter(|rest| !rest.is_empty()));
+            if i32::from(lock.l_type) != libc::F_UNLCK {
+                // Marks of one process that lie side by side are one lock to the kernel, of which a part may be in the range.
+                let number = |number: i64| u64::try_from(number).unwrap_or_default();
+                let end = if lock.l_len == 0 { u64::MAX } else { number(lock.l_start) + number(lock.l_len) };
+                let marks = number(lock.l_start).clamp(range.start, range.end)..end.clamp(range.start, range.end);
+                if marks.is_empty() {
+                    // The kernel tells of no lock outside of the range; but this loop has to end.
+                    continue;
+                }
+                found.extend(marks.clone().take(MOST_TOGETHER));
+                rest.extend([range.start..marks.start, marks.end..range.end]);
             }
         }
         Ok(found)
