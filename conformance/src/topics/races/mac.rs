@@ -66,7 +66,7 @@ fn rewrite(space: &Space, is_meant: impl Fn(&str) -> bool) -> Result<bool> {
 fn rewritten(case: &Case, scene: &Scene, rewrite: &dyn Fn(&Attachment) -> Result<bool>) -> Result<()> {
     let comes = scene.guest(1)?;
     let (mut rewritten, mut last, mut stale) = (0, 0, Vec::new());
-    for nth in (1..).step_by(scene.device.stride(9)) {
+    for nth in (1..).step_by(scene.device.stride(4)) {
         let mut seen = Capture::everywhere(&scene.lan.node)?;
         let add = comes.attachment.call("ADD");
         let meanwhile = || rewrite(&comes.attachment);
