@@ -23,6 +23,8 @@ use crate::sys;
 /// A system call that is about to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
+    /// The thread that makes it, which waits until it is answered.
+    pub(crate) asker: u32,
     /// Which one.
     pub(crate) number: c_long,
     /// With what.
@@ -138,7 +140,7 @@ fn answer(
             let Some(question) = listener.receive().context("seccomp: receive")? else { continue };
             let asker = Pid::from_raw(i32::try_from(question.asker)?);
             askers.insert(asker);
-            let moment = Moment { number: question.number, args: question.args };
+            let moment = Moment { asker: question.asker, number: question.number, args: question.args };
             let errno = match fate(&moment) {
                 Fate::Goes => None,
                 Fate::Fails(errno) => Some(errno),

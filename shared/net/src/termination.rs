@@ -114,6 +114,11 @@ impl Termination {
 
     /// Takes the signal, so that what is to be undone can wait again.
     fn take(&self) -> Result<()> {
-        self.0.read_signal().map(drop).map_err(|errno| Error::new("SIGTERM", "read", errno))
+        loop {
+            match self.0.read_signal() {
+                Err(Errno::EINTR) => {}
+                taken => return taken.map(drop).map_err(|errno| Error::new("SIGTERM", "read", errno)),
+            }
+        }
     }
 }

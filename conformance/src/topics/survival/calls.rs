@@ -161,11 +161,22 @@ pub(super) fn is_about_links(moment: &Moment) -> bool {
 
 /// How it can fail.
 pub(super) fn errnos(moment: &Moment) -> &'static [Errno] {
-    known(moment).map_or(&[ENOMEM], |known| known.errnos)
+    if is_a_wake_up(moment) { &[] } else { known(moment).map_or(&[ENOMEM], |known| known.errnos) }
+}
+
+/// Whether it adds to a counter in the kernel (eventfd(2)), by which threads wake each other. That takes neither memory nor
+/// disk, and can do nothing but wait where the counter is full; tokio relies on it.
+fn is_a_wake_up(moment: &Moment) -> bool {
+    let file = || std::fs::read_link(format!("/proc/{}/fd/{}", moment.asker, moment.args[0]));
+    moment.number == libc::SYS_write && file().is_ok_and(|file| file.as_os_str() == "anon_inode:[eventfd]")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+    use nix::sys::eventfd::EventFd;
+
     use super::*;
 
     #[test]
@@ -183,9 +194,21 @@ mod tests {
         let open = |flags: i32| {
             let mut args = [0; 6];
             args[2] = u64::from(flags.cast_unsigned());
-            Moment { number: libc::SYS_openat, args }
+            Moment { asker: 0, number: libc::SYS_openat, args }
         };
         assert!(changes(&open(libc::O_WRONLY | libc::O_CREAT)));
         assert!(!changes(&open(libc::O_RDONLY | libc::O_CLOEXEC)));
+    }
+    #[test]
+    fn what_wakes_a_thread_up_does_not_fail_and_other_writes_do() {
+        let wake_up = EventFd::new().unwrap();
+        let (_, pipe) = nix::unistd::pipe().unwrap();
+        let write_to = |file: BorrowedFd<'_>| {
+            let mut args = [0; 6];
+            args[0] = file.as_raw_fd().try_into().unwrap();
+            Moment { asker: std::process::id(), number: libc::SYS_write, args }
+        };
+        assert!(errnos(&write_to(wake_up.as_fd())).is_empty());
+        assert!(errnos(&write_to(pipe.as_fd())).contains(&ENOSPC));
     }
 }
