@@ -18,9 +18,9 @@ use rtnetlink::{
     MulticastGroup,
     sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
-use tokio::runtime;
+use tokio::runtime::Handle;
 
-use crate::{Error, Netns, Result, message::Message, socket};
+use crate::{Error, Netns, Result, message::Message, runtime, socket};
 
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
@@ -109,13 +109,14 @@ impl Net {
             return Ok(found);
         }
         // Subscribed before the next look, so that nothing is missed between the two.
-        let events = self.watch(object, group)?;
+        let events = self.watch(object, group).await?;
         self.wait_on(&events, object, patience, look).await
     }
 
     /// A socket that is told of what happens to `group`.
-    pub(crate) fn watch(&self, object: &str, group: MulticastGroup) -> Result<TokioSocket> {
-        let runtime = runtime::Handle::current();
+    pub(crate) async fn watch(&self, object: &str, group: MulticastGroup) -> Result<TokioSocket> {
+        runtime::started().await;
+        let runtime = Handle::current();
         let subscribe = || {
             let _on = runtime.enter();
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;

@@ -23,7 +23,7 @@ use nix::{
 
 use podwire_trace::Step;
 
-use crate::{Error, Result};
+use crate::{Error, Result, runtime};
 
 /// How long to wait for somebody else's lock; a change under it takes some 20 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -183,6 +183,7 @@ impl Netns {
         }
         // Somebody has it: a thread waits, so that this one can be told to end meanwhile.
         let step = Step::begin();
+        runtime::started().await;
         let (done, waited) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let mut locked = wait(&file);

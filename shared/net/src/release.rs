@@ -48,7 +48,7 @@ impl Net {
     async fn release(&self, link: &Link, object: &str) -> Result<bool> {
         let failed = |error: io::Error| Error::io(object, "delete", &error);
         // Watched before it begins, so that the end is not missed.
-        let events = self.watch(object, MulticastGroup::Link)?;
+        let events = self.watch(object, MulticastGroup::Link).await?;
         let socket = self.ns().run(|| Socket::new(NETLINK_ROUTE))?.map_err(failed)?;
         let mut message = LinkMessage::default();
         message.header.index = link.index;

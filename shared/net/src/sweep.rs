@@ -13,7 +13,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use crate::{Error, Link, Net, Result};
+use crate::{Error, Link, Net, Result, runtime};
 
 /// How many wait at a time.
 const WIDTH: usize = 16;
@@ -27,6 +27,7 @@ impl Net {
         for some in links.chunks(TURN) {
             let queue = Queue { links: some, next: AtomicUsize::new(0), errors: &errors };
             if some.len() > 1 {
+                runtime::started().await;
                 self.delete_in_threads(&queue);
             }
             // Those that no thread took.

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use futures_util::future::{Either, pending, select};
 use podwire_ipam::{HostLocal, Ipam, Request, Static};
-use podwire_net::Errno;
+use podwire_net::{Errno, runtime};
 use podwire_spec::{AddResult, Command, Env, NetConf, code, did_you_mean};
 use podwire_trace::Step;
 use serde::Deserialize;
@@ -214,6 +214,7 @@ pub(crate) fn ask<P: Ipam>(command: Command, env: &Env, conf: &NetConf<P::Config
 
 /// Starts the delegate's program with our environment, but for the command, and the configuration as it came.
 async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult> {
+    runtime::started().await;
     let mut child = tokio::process::Command::new(program)
         .env("CNI_COMMAND", command.as_str())
         .stdin(Stdio::piped())

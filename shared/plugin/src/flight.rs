@@ -7,7 +7,7 @@
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
-use podwire_net::Netns;
+use podwire_net::{Netns, runtime};
 use podwire_spec::{code, hash};
 use tokio::time::{Instant, sleep};
 
@@ -57,6 +57,7 @@ impl<C> Context<C> {
                     .with_details("the runtime has to keep GC apart from ADD; repeat the call")
                     .into());
             }
+            runtime::started().await;
             sleep(PAUSE).await;
         }
         Ok(())

@@ -9,10 +9,8 @@
 //!
 //! `main` is one line: [`run`] or [`run_ipam`]. The way of a call is told in ARCHITECTURE.md.
 
-/// A process that lives 3 ms makes some hundred small allocations. musl's allocator maps and unmaps pages for many of
-/// them, one system call each; this one asks for memory a dozen times less.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static MEMORY: podwire_net::Memory = podwire_net::Memory::new();
 
 mod addresses;
 mod attach;

@@ -1,22 +1,17 @@
 //! From `main` to the exit code: environment, stdin, command, result. The only place that writes to stdout.
 
 use std::{
-    io::{Read, Write},
-    mem::ManuallyDrop,
+    io::{self, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     process::ExitCode,
     rc::Rc,
     time::Instant,
 };
 
-use anyhow::Context as _;
-use futures_util::future::{Either, select};
 use podwire_ipam::Ipam;
-use podwire_net::{Netns, Termination};
+use podwire_net::{Netns, Termination, runtime::Lazy};
 use podwire_spec::{AddResult, Command, Env, NetConf, Version, version_of};
 use serde::de::DeserializeOwned;
-use tokio::runtime::Runtime;
 
 use crate::{
     Context, Error, Result, code, delegate, log,
@@ -63,8 +58,7 @@ pub fn run<P: Plugin>() -> ExitCode {
         let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            serve::<P>(&ManuallyDrop::new(runtime.context("runtime: start")?), env, conf)
+            serve::<P>(&Lazy::default(), env, conf)
         });
         outcome.map_err(|error| Failure(to_wire(&error), version))
     })
@@ -197,21 +191,18 @@ pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
 
 /// Does the command and prints the result of an ADD; after one that failed, or whose result could not be printed, takes
 /// back what it had done.
-fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
+fn serve<P: Plugin>(runtime: &Lazy, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
     let (command, version) = (env.command, conf.version);
-    let _on = runtime.enter();
     let termination = Rc::new(Termination::catch()?);
     let mut cx = Context::open(env, conf, Rc::clone(&termination))
         .map_err(|error| if command == Command::Status { not_available(&error) } else { error })?;
     // The context outlives the work, so that a panic or a signal leaves its undo log behind.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async {
-            let work = pin!(dispatch::<P>(command, &mut cx));
-            match select(pin!(termination.recv()), work).await {
-                Either::Left((terminated, _)) => Err(terminated.map_or_else(Into::into, |()| ended().into())),
-                Either::Right((outcome, _)) => outcome,
-            }
-        })
+        match runtime.run_until(termination.recv(), dispatch::<P>(command, &mut cx)) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(terminated)) => Err(terminated.map_or_else(Into::into, |()| ended().into())),
+            Err(error) => Err(no_runtime(&error)),
+        }
     }))
     .unwrap_or_else(|_| Err(bug().into()));
     match outcome.and_then(|result| tell(command, &result, version)) {
@@ -221,13 +212,17 @@ fn serve<P: Plugin>(runtime: &Runtime, env: Env, conf: NetConf<P::Config>) -> Re
             Ok(told)
         }
         Err(error) => {
-            if let Err(undo) = runtime.block_on(cx.roll_back()) {
+            if let Err(undo) = runtime.run(cx.roll_back()).map_err(|error| no_runtime(&error)).flatten() {
                 tracing::error!("after a failure: {undo:#}");
                 return Err(error.context(format!("{undo:#}")).context("the call failed, and so did its undoing"));
             }
             Err(error)
         }
     }
+}
+
+fn no_runtime(error: &io::Error) -> anyhow::Error {
+    podwire_net::Error::io("runtime", "start", error).into()
 }
 
 async fn dispatch<P: Plugin>(command: Command, cx: &mut Context<P::Config>) -> Result<AddResult> {
@@ -296,8 +291,7 @@ mod tests {
         let get = |name: &str| variables.iter().find(|one| one.0 == name).map(|one| one.1.into());
         let env = Env { command, ..Env::read(get).unwrap() };
         let conf = NetConf::parse(r#"{"cniVersion": "1.1.0", "name": "n", "type": "panics"}"#.to_owned()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        to_wire(&serve::<Panics>(&runtime, env, conf).unwrap_err())
+        to_wire(&serve::<Panics>(&Lazy::default(), env, conf).unwrap_err())
     }
 
     #[test]
