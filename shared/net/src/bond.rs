@@ -2,16 +2,20 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_route::link::{
-    BondAdInfo, BondAllPortActive, BondPortState, InfoBond, InfoBondPort, InfoData, InfoKind, LinkAttribute, LinkInfo,
-    LinkMessage, MiiStatus,
-};
+use netlink_packet_route::link::{BondAdInfo, BondAllPortActive, InfoBond};
 use podwire_spec::Mac;
 
 use crate::{
     AdSelect, ArpValidate, BondMode, Choice, FailOverMac, Kind, LacpRate, Link, Net, PrimaryReselect, Result,
-    XmitHashPolicy, link::Device, message::Message,
+    XmitHashPolicy,
+    attribute::{attributes, number},
+    link::Device,
+    link_message::{LinkRequest, mac},
+    message::Message,
 };
+
+/// The type's name.
+const KIND: &str = "bond";
 
 /// A bond's options; what is `None` is the kernel's default for the mode. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,18 +112,18 @@ impl Bond {
             .into_iter()
             .flatten(),
         );
-        Kind::Device(Device { kind: InfoKind::Bond, data: InfoData::Bond(data) })
+        Kind::Device(Device::new(KIND, &data))
     }
 
     /// The options of a bond that is there; `None` for another device.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::Bond(data)) = link.data.as_deref() else { return None };
+        let data = link.options(KIND)?;
         let mode = data.iter().find_map(|option| match option {
             InfoBond::Mode(mode) => BondMode::of_number(u8::from(*mode)),
             _ => None,
         });
         let mut bond = Self::new(mode?);
-        for option in data {
+        for option in &data {
             bond.take(option);
         }
         Some(bond)
@@ -202,8 +206,7 @@ impl Bond {
 impl Link {
     /// For a bond with LACP: the MAC address of the system on the other side; all zero where none answers.
     pub fn lacp_partner(&self) -> Option<[u8; 6]> {
-        let Some(InfoData::Bond(data)) = self.data.as_deref() else { return None };
-        data.iter().find_map(|option| match option {
+        self.options(KIND)?.iter().find_map(|option| match option {
             InfoBond::AdInfo(infos) => infos.iter().find_map(|info| match info {
                 BondAdInfo::PartnerMac(mac) => Some(*mac),
                 _ => None,
@@ -214,13 +217,18 @@ impl Link {
 }
 
 impl BondPort {
-    pub(crate) fn of(options: Vec<InfoBondPort>) -> Self {
+    /// Reads `IFLA_BOND_SLAVE_...` of `linux/if_link.h`.
+    pub(crate) fn parse(options: &[u8]) -> Self {
+        const STATE: u16 = 1;
+        const MII_STATUS: u16 = 2;
+        const PERM_HWADDR: u16 = 4;
         let mut port = Self::default();
-        for option in options {
-            match option {
-                InfoBondPort::MiiStatus(status) => port.up = status == MiiStatus::Up,
-                InfoBondPort::BondPortState(state) => port.active = state == BondPortState::Active,
-                InfoBondPort::PermHwaddr(bytes) => port.mac = bytes.try_into().ok().map(Mac),
+        for (kind, value) in attributes(options) {
+            match kind {
+                // `BOND_STATE_ACTIVE`, `BMSR_LSTATUS` that is up: both are 0.
+                STATE => port.active = number(value) == 0,
+                MII_STATUS => port.up = number(value) == 0,
+                PERM_HWADDR => port.mac = mac(value),
                 _ => {}
             }
         }
@@ -234,12 +242,8 @@ impl Net {
     /// # Errors
     /// EINVAL where it is not a port of it.
     pub async fn set_primary(&self, bond: &Link, port: u32) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = bond.index;
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bond),
-            LinkInfo::Data(InfoData::Bond(vec![InfoBond::Primary(port)])),
-        ]));
+        let mut message = LinkRequest::at(bond.index);
+        message.info(KIND, |options| options.of(&[InfoBond::Primary(port)]));
         let message = Message::NewLink(message);
         self.request(|| format!("bond {:?}", bond.name), "set the primary link of", message, 0).await.map(drop)
     }
@@ -287,8 +291,7 @@ mod tests {
             ..Bond::new(BondMode::BalanceAlb)
         };
         let Kind::Device(device) = bond.kind() else { panic!("not a device") };
-        let link = Link { data: Some(device.data.into()), ..Link::default() };
-        assert_eq!(Bond::of(&link), Some(bond));
+        assert_eq!(Bond::of(&device.link()), Some(bond));
         assert_eq!(Bond::of(&Link::default()), None);
     }
 }

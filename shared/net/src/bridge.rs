@@ -3,17 +3,30 @@
 use std::time::Duration;
 
 use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::{
-    AddressFamily,
-    link::{
-        AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-        InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
-    },
-};
 use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
 
-use crate::{Error, Link, Net, Result, message::Message};
+use crate::{
+    Error, Link, Net, Result,
+    attribute::attributes,
+    link_message::{LinkRequest, brport, ifla},
+    links::links,
+    message::Message,
+};
+
+/// `RTEXT_FILTER_BRVLAN_COMPRESSED` in `linux/rtnetlink.h`: a bridge's ports with their VLANs, in ranges.
+const VLANS_IN_RANGES: u32 = 1 << 2;
+
+/// `IFLA_BRIDGE_...` in `linux/if_bridge.h`, and what they hold.
+mod spec {
+    pub(super) const FLAGS: u16 = 0;
+    pub(super) const OF_BRIDGE: u16 = 1 << 1;
+    pub(super) const VLAN_INFO: u16 = 2;
+    pub(super) const PVID: u16 = 1 << 1;
+    pub(super) const UNTAGGED: u16 = 1 << 2;
+    pub(super) const RANGE_BEGIN: u16 = 1 << 3;
+    pub(super) const RANGE_END: u16 = 1 << 4;
+}
 
 /// Options of a port to change; what is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,15 +63,17 @@ impl Vlan {
         Self { first, last, pvid: false, untagged: false }
     }
 
-    fn attributes(self) -> Vec<AfSpecBridge> {
-        let mut flags = BridgeVlanInfoFlags::empty();
-        flags.set(BridgeVlanInfoFlags::Pvid, self.pvid);
-        flags.set(BridgeVlanInfoFlags::Untagged, self.untagged);
-        let one = |vid, range| AfSpecBridge::VlanInfo(BridgeVlanInfo { flags: flags | range, vid });
+    /// `struct bridge_vlan_info`, once or twice: flags and id.
+    fn infos(self) -> Vec<[u8; 4]> {
+        let flags = if self.pvid { spec::PVID } else { 0 } | if self.untagged { spec::UNTAGGED } else { 0 };
+        let one = |id: u16, range: u16| {
+            let ([a, b], [c, d]) = ((flags | range).to_ne_bytes(), id.to_ne_bytes());
+            [a, b, c, d]
+        };
         if self.first == self.last {
-            return vec![one(self.first, BridgeVlanInfoFlags::empty())];
+            return vec![one(self.first, 0)];
         }
-        vec![one(self.first, BridgeVlanInfoFlags::RangeBegin), one(self.last, BridgeVlanInfoFlags::RangeEnd)]
+        vec![one(self.first, spec::RANGE_BEGIN), one(self.last, spec::RANGE_END)]
     }
 }
 
@@ -69,16 +84,16 @@ impl Net {
     /// Of the request.
     pub async fn change_port(&self, index: u32, change: PortChange) -> Result<()> {
         let options = [
-            change.hairpin.map(InfoBridgePort::HairpinMode),
-            change.isolated.map(InfoBridgePort::Isolated),
-            change.neigh_suppress.map(InfoBridgePort::NeighSupress),
+            (brport::HAIRPIN, change.hairpin),
+            (brport::ISOLATED, change.isolated),
+            (brport::NEIGH_SUPPRESS, change.neigh_suppress),
         ];
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(options.into_iter().flatten().collect())),
-        ]));
+        let mut message = LinkRequest::at(index);
+        message.bridge_port(|port| {
+            for (option, wanted) in options {
+                wanted.inspect(|on| port.u8(option, (*on).into()));
+            }
+        });
         let message = Message::NewLink(message);
         self.request(|| format!("port number {index}"), "change", message, 0).await.map(drop)
     }
@@ -88,12 +103,8 @@ impl Net {
     /// # Errors
     /// EOPNOTSUPP where the kernel was built without it.
     pub async fn enable_vlan_filtering(&self, bridge: &Link) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = bridge.index;
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])),
-        ]));
+        let mut message = LinkRequest::at(bridge.index);
+        message.filter_vlans();
         let message = Message::NewLink(message);
         self.request(|| format!("bridge {:?}", bridge.name), "filter VLANs on", message, 0).await.map(drop)
     }
@@ -121,23 +132,11 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn vlans(&self, index: u32) -> Result<Vec<Vlan>> {
-        let mut message = LinkMessage::default();
-        message.header.interface_family = AddressFamily::Bridge;
-        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
+        let mut message = LinkRequest::about_vlans(0);
+        message.attributes.u32(ifla::EXT_MASK, VLANS_IN_RANGES);
         let message = Message::GetLink(message);
         let answers = self.request(|| "VLANs of bridges' ports".to_owned(), "list", message, NLM_F_DUMP).await?;
-        let mut vlans = Vec::new();
-        for answer in answers {
-            let Message::NewLink(link) = answer else { continue };
-            if link.header.index != index {
-                continue;
-            }
-            for attribute in link.attributes {
-                let LinkAttribute::AfSpecBridge(entries) = attribute else { continue };
-                fold(&entries, &mut vlans);
-            }
-        }
-        Ok(vlans)
+        Ok(links(answers).filter(|link| link.index == index).flat_map(|link| link.vlans()).collect())
     }
 
     /// Waits until the bridge has taken a port into service, which it does a moment after the link got its carrier:
@@ -160,33 +159,57 @@ fn vlan_name(index: u32, vlan: Vlan) -> String {
     format!("VLAN {}-{} of port number {index}", vlan.first, vlan.last)
 }
 
-fn vlan_message(index: u32, vlan: Vlan, of_bridge: bool) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.interface_family = AddressFamily::Bridge;
-    message.header.index = index;
-    let mut spec = vlan.attributes();
-    if of_bridge {
-        spec.insert(0, AfSpecBridge::Flags(BridgeFlag::LowerDev));
-    }
-    message.attributes.push(LinkAttribute::AfSpecBridge(spec));
+fn vlan_message(index: u32, vlan: Vlan, of_bridge: bool) -> LinkRequest {
+    let mut message = LinkRequest::about_vlans(index);
+    message.attributes.nested(ifla::AF_SPEC, |attributes| {
+        if of_bridge {
+            attributes.u16(spec::FLAGS, spec::OF_BRIDGE);
+        }
+        vlan.infos().iter().for_each(|info| attributes.bytes(spec::VLAN_INFO, info));
+    });
     message
 }
 
-/// Puts ranges together that the kernel sends as two entries.
-fn fold(entries: &[AfSpecBridge], vlans: &mut Vec<Vlan>) {
-    let mut first = 0;
-    for entry in entries {
-        let AfSpecBridge::VlanInfo(info) = entry else { continue };
-        if info.flags.contains(BridgeVlanInfoFlags::RangeBegin) {
-            first = info.vid;
-            continue;
+impl Link {
+    /// For a port of a bridge, or a bridge's own side, where they were asked for: its VLANs. Of a range the kernel tells
+    /// the ends.
+    pub(crate) fn vlans(&self) -> Vec<Vlan> {
+        let (mut vlans, mut first) = (Vec::new(), 0);
+        for (_, info) in attributes(&self.vlans).filter(|(kind, _)| *kind == spec::VLAN_INFO) {
+            let &[a, b, c, d] = info else { continue };
+            let (flags, id) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+            if flags & spec::RANGE_BEGIN != 0 {
+                first = id;
+                continue;
+            }
+            vlans.push(Vlan {
+                first: if flags & spec::RANGE_END != 0 { first } else { id },
+                last: id,
+                pvid: flags & spec::PVID != 0,
+                untagged: flags & spec::UNTAGGED != 0,
+            });
         }
-        let in_range = info.flags.contains(BridgeVlanInfoFlags::RangeEnd);
-        vlans.push(Vlan {
-            first: if in_range { first } else { info.vid },
-            last: info.vid,
-            pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
-            untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
-        });
+        vlans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+
+    use super::*;
+
+    #[test]
+    fn the_vlans_that_are_set_are_read_back() {
+        for vlan in
+            [Vlan::access(7), Vlan::trunk(100, 200), Vlan::trunk(5, 5), Vlan { untagged: true, ..Vlan::trunk(1, 4094) }]
+        {
+            for of_bridge in [false, true] {
+                let message = vlan_message(3, vlan, of_bridge);
+                let mut bytes = vec![0; message.buffer_len()];
+                message.emit(&mut bytes);
+                assert_eq!(Link::parse(&bytes).unwrap().vlans(), [vlan]);
+            }
+        }
     }
 }

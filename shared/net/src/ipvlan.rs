@@ -1,6 +1,6 @@
 //! Devices of type ipvlan: addresses of their own on a parent link, whose MAC address they all have.
 
-use netlink_packet_route::link::{InfoData, InfoIpVlan, InfoKind, IpVlanFlags, IpVlanMode};
+use netlink_packet_route::link::{InfoIpVlan, IpVlanFlags, IpVlanMode};
 
 use crate::{Kind, Link, link::Device};
 
@@ -56,14 +56,14 @@ impl IpVlan {
             Flag::Vepa => IpVlanFlags::Vepa,
         };
         let data = vec![InfoIpVlan::Mode(mode), InfoIpVlan::Flags(flags)];
-        Kind::Device(Device { kind: InfoKind::IpVlan, data: InfoData::IpVlan(data) })
+        Kind::Device(Device::new(Self::KIND, &data))
     }
 
     /// The options of a link; `None` for one that is no ipvlan.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::IpVlan(data)) = link.data.as_deref() else { return None };
+        let data = link.options(Self::KIND)?;
         let (mut mode, mut flag) = (None, Flag::Bridge);
-        for option in data {
+        for option in &data {
             match option {
                 InfoIpVlan::Mode(IpVlanMode::L2) => mode = Some(Mode::L2),
                 InfoIpVlan::Mode(IpVlanMode::L3) => mode = Some(Mode::L3),
@@ -104,8 +104,7 @@ mod tests {
             for flag in [Flag::Bridge, Flag::Private, Flag::Vepa] {
                 let wanted = IpVlan { mode, flag };
                 let Kind::Device(device) = wanted.kind() else { panic!("a device") };
-                let link = Link { data: Some(device.data.into()), ..Link::default() };
-                assert_eq!(IpVlan::of(&link), Some(wanted));
+                assert_eq!(IpVlan::of(&device.link()), Some(wanted));
             }
         }
         assert_eq!(IpVlan::of(&Link::default()), None);

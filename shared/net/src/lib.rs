@@ -9,6 +9,7 @@
 //! Every error is an [`Error`] that names object, operation, errno and the kernel's own words.
 
 mod address;
+mod attribute;
 mod bond;
 mod bond_choice;
 mod bridge;
@@ -20,6 +21,7 @@ mod fdb;
 pub mod intercept;
 mod ipvlan;
 mod link;
+mod link_message;
 mod links;
 mod macvlan;
 mod memory;

@@ -1,15 +1,9 @@
-//! Links as data: what the kernel says of one, and what to make or change. The requests are in `links.rs`.
+//! Links as data: what the kernel says of one, and what to make or change. The messages are in `link_message.rs`, the
+//! requests in `links.rs`.
 
-use std::sync::Arc;
-
-use netlink_packet_core::Nla;
-use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, Prop, State,
-};
 use podwire_spec::Mac;
 
-use crate::{BondPort, Netns};
+use crate::{BondPort, Netns, attribute::Attributes};
 
 /// A link as the kernel describes it.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, independent of the others")]
@@ -52,7 +46,9 @@ pub struct Link {
     /// The MAC address that is burnt into hardware; none for what software makes.
     pub permanent_mac: Option<Mac>,
     /// For a device with options of its own: these, for the module of its type to read.
-    pub(crate) data: Option<Arc<InfoData>>,
+    pub(crate) data: Box<[u8]>,
+    /// For a port of a bridge, where they were asked for: its VLANs.
+    pub(crate) vlans: Vec<u8>,
 }
 
 /// The options of a port of a bridge.
@@ -86,8 +82,8 @@ pub enum Kind<'a> {
 /// The type of a device and its options, as the kernel takes them.
 #[derive(Debug)]
 pub struct Device {
-    pub(crate) kind: InfoKind,
-    pub(crate) data: InfoData,
+    pub(crate) kind: &'static str,
+    pub(crate) options: Attributes,
 }
 
 /// A link to make, whole, in one message.
@@ -118,50 +114,6 @@ impl<'a> LinkSpec<'a> {
     pub fn new(name: &'a str, kind: Option<Kind<'a>>) -> Self {
         Self { name, kind, mac: None, mtu: None, master: None, parent: None, alias: None, ns: None, up: false }
     }
-
-    pub(crate) fn message(&self) -> LinkMessage {
-        let mut message = LinkMessage::default();
-        if self.up {
-            message.header.flags = LinkFlags::Up;
-            message.header.change_mask = LinkFlags::Up;
-        }
-        let attributes = &mut message.attributes;
-        attributes.push(LinkAttribute::IfName(self.name.to_owned()));
-        attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
-        attributes.extend(self.master.map(LinkAttribute::Controller));
-        attributes.extend(self.parent.map(LinkAttribute::Link));
-        attributes.extend(self.alias.map(|alias| LinkAttribute::Group(mark(alias))));
-        attributes.extend(self.ns.map(|ns| LinkAttribute::NetNsFd(ns.raw_fd())));
-        if matches!(self.kind, None | Some(Kind::Veth(_))) {
-            // Left alone, the kernel makes a veth end with a queue for each processor and then takes all but one out of
-            // use again, which costs it two grace periods of RCU a pair.
-            attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
-        }
-        attributes.extend(self.kind.as_ref().map(|kind| LinkAttribute::LinkInfo(kind.info())));
-        message
-    }
-}
-
-impl Kind<'_> {
-    fn info(&self) -> Vec<LinkInfo> {
-        match self {
-            Kind::Bridge { vlan_filtering: false } => vec![LinkInfo::Kind(InfoKind::Bridge)],
-            Kind::Bridge { vlan_filtering: true } => vec![
-                LinkInfo::Kind(InfoKind::Bridge),
-                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])),
-            ],
-            Kind::Veth(peer) => {
-                vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message())))]
-            }
-            Kind::Device(Device { kind, data }) => {
-                // As bytes: to clone one type of device is to carry the code that clones them all.
-                let mut bytes = vec![0; data.value_len()];
-                data.emit_value(&mut bytes);
-                vec![LinkInfo::Kind(kind.clone()), LinkInfo::Data(InfoData::Other(bytes))]
-            }
-        }
-    }
 }
 
 /// A change of a link; what is `None` stays.
@@ -188,7 +140,7 @@ pub struct LinkChange<'a> {
 }
 
 /// The group of a link that is yet to get this alias, `PROGRAM:NETWORK:REST`: 14 bits tell the network, 16 the whole.
-fn mark(alias: &str) -> u32 {
+pub(crate) fn mark(alias: &str) -> u32 {
     // Above what people number their groups with, below the largest that tools write without a sign.
     const OURS: u32 = 1 << 30;
     let network = alias.match_indices(':').nth(1).map_or(alias, |(end, _)| &alias[..end]);
@@ -197,40 +149,6 @@ fn mark(alias: &str) -> u32 {
         u32::from(u16::from_le_bytes([a, b]))
     };
     OURS | (low(network) & 0x3fff) << 16 | low(alias)
-}
-
-impl From<LinkMessage> for Link {
-    fn from(message: LinkMessage) -> Self {
-        let mut link = Self {
-            index: message.header.index,
-            up: message.header.flags.contains(LinkFlags::Up),
-            promisc: message.header.flags.contains(LinkFlags::Promisc),
-            ..Self::default()
-        };
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
-                LinkAttribute::PermAddress(bytes) => link.permanent_mac = bytes.try_into().ok().map(Mac),
-                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-                LinkAttribute::Controller(index) => link.master = Some(index),
-                LinkAttribute::Link(index) => link.peer = Some(index),
-                LinkAttribute::LinkNetNsId(number) => link.peer_ns = Some(number),
-                LinkAttribute::IfAlias(alias) => link.alias = alias,
-                LinkAttribute::Group(group) => link.group = group,
-                LinkAttribute::OperState(state) => link.operational = matches!(state, State::Up | State::Unknown),
-                LinkAttribute::PropList(props) => {
-                    link.altnames.extend(props.into_iter().filter_map(|prop| match prop {
-                        Prop::AltIfName(name) => Some(name),
-                        _ => None,
-                    }));
-                }
-                LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.take(info)),
-                _ => {}
-            }
-        }
-        link
-    }
 }
 
 impl Link {
@@ -248,31 +166,4 @@ impl Link {
     pub fn is_unlabelled_like(&self, alias: &str) -> bool {
         self.alias.is_empty() && self.group >> 16 == mark(alias) >> 16
     }
-
-    fn take(&mut self, info: LinkInfo) {
-        match info {
-            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
-            LinkInfo::Data(InfoData::Bridge(options)) => {
-                self.vlan_filtering = options.contains(&InfoBridge::VlanFiltering(true));
-            }
-            LinkInfo::Data(data) => self.data = Some(data.into()),
-            LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
-                self.port = Some(Port {
-                    enabled: options.iter().any(
-                        |option| matches!(option, InfoBridgePort::State(state) if u8::from(*state) != Port::DISABLED),
-                    ),
-                    hairpin: options.contains(&InfoBridgePort::HairpinMode(true)),
-                    isolated: options.contains(&InfoBridgePort::Isolated(true)),
-                    neigh_suppress: options.contains(&InfoBridgePort::NeighSupress(true)),
-                });
-            }
-            LinkInfo::PortData(InfoPortData::BondPort(options)) => self.bond_port = Some(BondPort::of(options)),
-            _ => {}
-        }
-    }
-}
-
-impl Port {
-    /// `BR_STATE_DISABLED` in `linux/if_bridge.h`.
-    const DISABLED: u8 = 0;
 }

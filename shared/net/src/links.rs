@@ -1,16 +1,16 @@
 //! Requests about links: make, find, list, name, change, move, delete.
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
-use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InetDevConf, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-    Prop,
-};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use nix::errno::Errno;
 
-use crate::{Error, Link, LinkChange, LinkSpec, Net, Netns, Result, message::Message};
+use crate::{
+    Error, Link, LinkChange, LinkSpec, Net, Netns, Result,
+    link_message::{LinkRequest, ifla},
+    message::Message,
+};
 
-/// `IFLA_ALT_IFNAME` in `linux/if_link.h`.
-const ALT_IFNAME: u16 = 53;
+/// `RTEXT_FILTER_SKIP_STATS` in `linux/rtnetlink.h`: what a link has counted is not told.
+const SKIP_STATS: u32 = 1 << 3;
 
 impl Net {
     /// Makes a link in this namespace and returns it as the kernel did: index, and MAC even where the kernel invented
@@ -20,7 +20,7 @@ impl Net {
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
     pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
-        let message = Message::NewLink(spec.message());
+        let message = Message::NewLink(spec.into());
         let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
         let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
@@ -54,10 +54,10 @@ impl Net {
     pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
         let message = |index| {
-            let mut message = spec.message();
-            message.header.index = index;
-            message.attributes.push(LinkAttribute::NetNsFd(other.ns().raw_fd()));
-            Message::NewLink(message)
+            let mut request = LinkRequest::from(spec);
+            request.index = index;
+            request.attributes.u32(ifla::NET_NS_FD, other.ns().raw_fd().cast_unsigned());
+            Message::NewLink(request)
         };
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
@@ -104,9 +104,7 @@ impl Net {
     /// # Errors
     /// Of the request; a link that is not there is `None`.
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        self.get_link(|| format!("link {name:?}"), message).await
+        self.get_link(|| format!("link {name:?}"), LinkRequest::named(name)).await
     }
 
     /// The link with this altname, which may be longer than a name.
@@ -114,10 +112,9 @@ impl Net {
     /// # Errors
     /// Of the request; a link that is not there is `None`.
     pub async fn link_with_altname(&self, altname: &str) -> Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        let text = [altname.as_bytes(), b"\0"].concat();
-        message.attributes.push(LinkAttribute::Other(DefaultNla::new(ALT_IFNAME, text)));
-        self.get_link(|| format!("link with altname {altname:?}"), message).await
+        let mut request = LinkRequest::default();
+        request.attributes.text(ifla::ALT_IFNAME, altname);
+        self.get_link(|| format!("link with altname {altname:?}"), request).await
     }
 
     /// The link with this index.
@@ -125,14 +122,12 @@ impl Net {
     /// # Errors
     /// Of the request; a link that is not there is `None`.
     pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        self.get_link(|| format!("link number {index}"), message).await
+        self.get_link(|| format!("link number {index}"), LinkRequest::at(index)).await
     }
 
-    async fn get_link(&self, object: impl Fn() -> String, mut message: LinkMessage) -> Result<Option<Link>> {
-        message.attributes.push(without_statistics());
-        match self.request(object, "get", Message::GetLink(message), 0).await {
+    async fn get_link(&self, object: impl Fn() -> String, mut request: LinkRequest) -> Result<Option<Link>> {
+        without_statistics(&mut request);
+        match self.request(object, "get", Message::GetLink(request), 0).await {
             Ok(answers) => Ok(links(answers).next()),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -144,9 +139,9 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn links(&self) -> Result<Vec<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(without_statistics());
-        let message = Message::GetLink(message);
+        let mut request = LinkRequest::default();
+        without_statistics(&mut request);
+        let message = Message::GetLink(request);
         Ok(links(self.request(|| "links".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
     }
 
@@ -155,9 +150,10 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn ports(&self, master: u32) -> Result<Vec<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes.extend([without_statistics(), LinkAttribute::Controller(master)]);
-        let message = Message::GetLink(message);
+        let mut request = LinkRequest::default();
+        without_statistics(&mut request);
+        request.attributes.u32(ifla::MASTER, master);
+        let message = Message::GetLink(request);
         let answers = self.request(|| format!("ports of link number {master}"), "list", message, NLM_F_DUMP).await?;
         Ok(links(answers).filter(|link| link.master == Some(master)).collect())
     }
@@ -167,28 +163,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn change_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        for (flag, wanted) in [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promisc)] {
-            if let Some(on) = wanted {
-                message.header.change_mask |= flag;
-                message.header.flags.set(flag, on);
-            }
-        }
-        let attributes = &mut message.attributes;
-        attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-        attributes.extend(change.mtu.map(LinkAttribute::Mtu));
-        attributes.extend(change.master.map(LinkAttribute::Controller));
-        attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
-        attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
-        attributes.extend(change.group.map(LinkAttribute::Group));
-        if change.arp_notify {
-            let mut conf = InetDevConf::default();
-            conf.arp_notify = 1;
-            let inet = vec![AfSpecInet::DevConfRequest(conf)];
-            attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(inet)]));
-        }
-        let message = Message::NewLink(message);
+        let message = Message::NewLink(change.of(index));
         self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
     }
 
@@ -197,11 +172,10 @@ impl Net {
     /// # Errors
     /// EEXIST where the name is taken there; EINVAL for a link that has to stay where it is.
     pub async fn move_link(&self, link: &Link, to: &Netns, name: &str) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = link.index;
-        message.header.change_mask = LinkFlags::Up;
-        message.attributes.extend([LinkAttribute::NetNsFd(to.raw_fd()), LinkAttribute::IfName(name.to_owned())]);
-        let message = Message::NewLink(message);
+        let change = LinkChange { up: Some(false), name: Some(name), ..LinkChange::default() };
+        let mut request = change.of(link.index);
+        request.attributes.u32(ifla::NET_NS_FD, to.raw_fd().cast_unsigned());
+        let message = Message::NewLink(request);
         self.request(|| format!("link {:?}", link.name), "move", message, 0).await.map(drop)
     }
 
@@ -218,10 +192,7 @@ impl Net {
     /// # Errors
     /// EEXIST where one is taken in the namespace; EINVAL where they all together pass 64 KiB.
     pub async fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::PropList(names.iter().cloned().map(Prop::AltIfName).collect()));
-        let message = Message::NewLinkProp(message);
+        let message = Message::NewLinkProp(altnames(index, names));
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let object = || format!("altname \"{}\"", names.join("\", \""));
         self.request(object, "add", message, flags).await.map(drop)
@@ -232,10 +203,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_altname(&self, index: u32, name: &str) -> Result<bool> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
-        let message = Message::DelLinkProp(message);
+        let message = Message::DelLinkProp(altnames(index, &[name]));
         match self.request(|| format!("altname {name:?}"), "delete", message, 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
@@ -248,9 +216,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_link(&self, name: &str) -> Result<bool> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        self.delete(|| format!("link {name:?}"), message).await
+        self.delete(|| format!("link {name:?}"), LinkRequest::named(name)).await
     }
 
     /// Deletes the link with this index. One that is not there is no error: `false`.
@@ -258,13 +224,11 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn delete_link_at(&self, index: u32) -> Result<bool> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        self.delete(|| format!("link number {index}"), message).await
+        self.delete(|| format!("link number {index}"), LinkRequest::at(index)).await
     }
 
-    async fn delete(&self, object: impl Fn() -> String, message: LinkMessage) -> Result<bool> {
-        match self.request(object, "delete", Message::DelLink(message), 0).await {
+    async fn delete(&self, object: impl Fn() -> String, request: LinkRequest) -> Result<bool> {
+        match self.request(object, "delete", Message::DelLink(request), 0).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -277,14 +241,11 @@ impl Net {
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
     pub async fn can_create(&self, kind: &str) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.attributes.extend([
-            LinkAttribute::IfName("podwire-probe".to_owned()),
-            LinkAttribute::NumTxQueues(0),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]),
-        ]);
+        let mut request = LinkRequest::named("podwire-probe");
+        request.attributes.u32(ifla::NUM_TX_QUEUES, 0);
+        request.kind(kind);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let message = Message::NewLink(message);
+        let message = Message::NewLink(request);
         match self.request(|| format!("link of type {kind:?}"), "create", message, flags).await {
             Err(error) if matches!(error.errno, Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES)) => Err(error),
             _ => Ok(()),
@@ -292,13 +253,23 @@ impl Net {
     }
 }
 
-pub(crate) fn without_statistics() -> LinkAttribute {
-    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+fn altnames(index: u32, names: &[impl AsRef<str>]) -> LinkRequest {
+    let mut request = LinkRequest::at(index);
+    request.attributes.nested(ifla::PROP_LIST, |list| {
+        for name in names {
+            list.text(ifla::ALT_IFNAME, name.as_ref());
+        }
+    });
+    request
+}
+
+pub(crate) fn without_statistics(request: &mut LinkRequest) {
+    request.attributes.u32(ifla::EXT_MASK, SKIP_STATS);
 }
 
 pub(crate) fn links(answers: Vec<Message>) -> impl Iterator<Item = Link> {
     answers.into_iter().filter_map(|answer| match answer {
-        Message::NewLink(message) => Some(Link::from(message)),
+        Message::Link(link) => Some(*link),
         _ => None,
     })
 }

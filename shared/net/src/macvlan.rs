@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, MacVlanMacAddressMode, MacVlanMode};
+use netlink_packet_route::link::{InfoMacVlan, MacVlanMacAddressMode, MacVlanMode};
 use podwire_spec::Mac;
 
 use crate::{Kind, Link, link::Device};
@@ -69,14 +69,14 @@ impl MacVlan {
             data.extend([InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set), InfoMacVlan::MacAddrData(macs)]);
         }
         data.extend(self.broadcast_queue.map(InfoMacVlan::BcQueueLen));
-        Kind::Device(Device { kind: InfoKind::MacVlan, data: InfoData::MacVlan(data) })
+        Kind::Device(Device::new(Self::KIND, &data))
     }
 
     /// The options of a link; `None` for one that is no macvlan. The MAC addresses are in ascending order.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::MacVlan(data)) = link.data.as_deref() else { return None };
+        let data = link.options(Self::KIND)?;
         let (mut mode, mut broadcast_queue, mut macs) = (MacVlanMode::Other(0), None, Vec::new());
-        for option in data {
+        for option in &data {
             match option {
                 InfoMacVlan::Mode(found) => mode = *found,
                 InfoMacVlan::BcQueueLen(length) => broadcast_queue = Some(*length),
@@ -110,8 +110,7 @@ mod tests {
         for mode in [Mode::Bridge, Mode::Private, Mode::Vepa, Mode::Passthru, Mode::Source(macs)] {
             let wanted = MacVlan { mode, broadcast_queue: Some(2000) };
             let Kind::Device(device) = wanted.kind() else { panic!("a device") };
-            let link = Link { data: Some(device.data.into()), ..Link::default() };
-            assert_eq!(MacVlan::of(&link), Some(wanted));
+            assert_eq!(MacVlan::of(&device.link()), Some(wanted));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use dlmalloc::GlobalDlmalloc;
 
-/// Half of what a call asks for in all, so that most need no more; pages that nobody writes to are never there.
+/// More than a call asks for in all; pages that nobody writes to are never there.
 const SIZE: usize = 128 * 1024;
 
 /// What is larger would use it up, and is worth the other allocator's trouble.
@@ -43,7 +43,7 @@ unsafe impl Sync for Room {}
 
 impl Memory {
     /// All of it free.
-    #[expect(clippy::new_without_default, reason = "it has to be const")]
+    #[expect(clippy::new_without_default, clippy::large_stack_arrays, reason = "it is const, and to be a static's value")]
     pub const fn new() -> Self {
         Self { room: Room(UnsafeCell::new([0; SIZE])), next: AtomicUsize::new(0) }
     }

@@ -1,24 +1,28 @@
 //! What is said over `NETLINK_ROUTE` here.
 
 use netlink_packet_core::{
-    DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable, Parseable,
+    DecodeError, DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
+    Parseable,
 };
 use netlink_packet_route::{
-    address::AddressMessage, link::LinkMessage, neighbour::NeighbourMessage, nsid::NsidMessage, route::RouteMessage,
+    address::AddressMessage, neighbour::NeighbourMessage, nsid::NsidMessage, route::RouteMessage,
 };
 
-/// A request, or an answer (always one of the `New...`).
+use crate::{Link, link_message::LinkRequest};
+
+/// A request, or an answer (`Link`, or another of the `New...`).
 ///
 /// `RouteNetlinkMessage` has everything there is. Each program would then carry the traffic classes, rules and
 /// statistics that none of them speaks of.
 #[derive(Debug)]
 pub(crate) enum Message {
-    NewLink(LinkMessage),
-    DelLink(LinkMessage),
-    GetLink(LinkMessage),
-    SetLink(LinkMessage),
-    NewLinkProp(LinkMessage),
-    DelLinkProp(LinkMessage),
+    Link(Box<Link>),
+    NewLink(LinkRequest),
+    DelLink(LinkRequest),
+    GetLink(LinkRequest),
+    SetLink(LinkRequest),
+    NewLinkProp(LinkRequest),
+    DelLinkProp(LinkRequest),
     NewAddress(AddressMessage),
     DelAddress(AddressMessage),
     GetAddress(AddressMessage),
@@ -41,8 +45,11 @@ impl Message {
         )
     }
 
+    /// What is sent; nothing of what is only received.
     fn body(&self) -> &dyn Emitable {
+        const NOTHING: &&[DefaultNla] = &(&[] as &[DefaultNla]);
         match self {
+            Self::Link(_) => NOTHING,
             Self::NewLink(body)
             | Self::DelLink(body)
             | Self::GetLink(body)
@@ -74,7 +81,7 @@ mod kind {
 impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
         match self {
-            Self::NewLink(_) => kind::NEW_LINK,
+            Self::Link(_) | Self::NewLink(_) => kind::NEW_LINK,
             Self::DelLink(_) => kind::NEW_LINK + kind::DEL,
             Self::GetLink(_) => kind::NEW_LINK + kind::GET,
             Self::SetLink(_) => kind::NEW_LINK + kind::SET,
@@ -108,7 +115,7 @@ impl NetlinkDeserializable for Message {
 
     fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
         Ok(match header.message_type {
-            kind::NEW_LINK => Self::NewLink(LinkMessage::parse(payload)?),
+            kind::NEW_LINK => Self::Link(Link::parse(payload)?.into()),
             kind::NEW_ADDRESS => Self::NewAddress(AddressMessage::parse(payload)?),
             kind::NEW_ROUTE => Self::NewRoute(RouteMessage::parse(payload)?),
             kind::NEW_NEIGHBOUR => Self::NewNeighbour(NeighbourMessage::parse(payload)?),

@@ -1,7 +1,6 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
 use std::{
-    borrow::Cow,
     cell::{Cell, RefCell},
     io,
     path::Path,
@@ -28,6 +27,11 @@ const DUMP_ATTEMPTS: u32 = 64;
 /// Larger than any datagram that the kernel sends: a link may have 64 kB of altnames. What is not used costs nothing.
 const BUFFER: usize = 128 * 1024;
 
+thread_local! {
+    /// Where answers are received, whichever connection's: to have memory mapped for each costs more than to ask.
+    static RECEIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// For how long requests may follow each other without giving way to what else waits, such as SIGTERM.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -38,7 +42,6 @@ const TURN: Duration = Duration::from_millis(10);
 /// own, costs an ADD some 50 system calls: messages and sockets are its, the exchange is ours.
 pub struct Net {
     socket: Socket,
-    buffer: RefCell<Vec<u8>>,
     /// The number of the next request; answers carry it.
     next: Cell<u32>,
     /// When others had their turn last.
@@ -79,7 +82,7 @@ impl Net {
         let object = || format!("netlink socket in {}", ns.name());
         let (socket, worked) =
             step("open", object, Error::why, || ns.run(connect)?.map_err(|error| Error::io(object(), "open", &error)))?;
-        let net = Self { socket, buffer: RefCell::default(), next: Cell::new(1), since: Cell::new(Instant::now()), ns };
+        let net = Self { socket, next: Cell::new(1), since: Cell::new(Instant::now()), ns };
         Ok((net, worked))
     }
 
@@ -230,10 +233,14 @@ impl Net {
     /// One try of the request with this number; `None` for a dump that somebody's change interrupted.
     fn once(&self, request: &[u8], number: u32, is_question: bool) -> Outcome<Option<Vec<Message>>> {
         socket::send(&self.socket, request).map_err(|error| failed(&error))?;
+        RECEIVED.with_borrow_mut(|buffer| self.answers(number, is_question, buffer))
+    }
+
+    fn answers(&self, number: u32, is_question: bool, buffer: &mut Vec<u8>) -> Outcome<Option<Vec<Message>>> {
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
-            let buffer = self.receive()?;
-            for answer in messages(&buffer) {
+            self.receive(buffer)?;
+            for answer in messages(buffer) {
                 let answer = answer?;
                 // What an earlier request, that ended by an error, had still to come.
                 if answer.header.sequence_number != number {
@@ -261,15 +268,14 @@ impl Net {
     }
 
     /// The next datagram.
-    fn receive(&self) -> Outcome<std::cell::RefMut<'_, Vec<u8>>> {
-        let mut buffer = self.buffer.borrow_mut();
+    fn receive(&self, buffer: &mut Vec<u8>) -> Outcome<()> {
         buffer.clear();
         buffer.reserve(BUFFER);
-        let length = socket::receive(&self.socket, &mut buffer).map_err(|error| failed(&error))?;
+        let length = socket::receive(&self.socket, buffer).map_err(|error| failed(&error))?;
         if length > buffer.len() {
             return Err((Some(Errno::EMSGSIZE), format!("an answer of {length} bytes")));
         }
-        Ok(buffer)
+        Ok(())
     }
 }
 
@@ -313,40 +319,8 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkM
         let length = rest.first_chunk().map_or(rest.len(), |length| u32::from_ne_bytes(*length) as usize);
         let (message, more) = rest.split_at(length.next_multiple_of(4).clamp(16.min(rest.len()), rest.len()));
         rest = more;
-        Some(NetlinkMessage::deserialize(&sift(message)).map_err(|error| (None, error.to_string())))
+        Some(NetlinkMessage::deserialize(message).map_err(|error| (None, error.to_string())))
     })
-}
-
-/// A link's message without the attributes that nobody here reads. Most of what the kernel tells of a link is settings
-/// of its IP versions, and to parse them takes longer than all the rest; nor can what is left out fail to parse.
-fn sift(message: &[u8]) -> Cow<'_, [u8]> {
-    /// The netlink header and `ifinfomsg`.
-    const HEADERS: usize = 32;
-    /// `RTM_NEWLINK` in `linux/rtnetlink.h`.
-    const NEW_LINK: [u8; 2] = 16_u16.to_ne_bytes();
-    /// `AF_BRIDGE`: a port's VLANs are among the settings of its family.
-    const BRIDGE: u8 = 7;
-    /// Of `linux/if_link.h`: `ADDRESS`, `IFNAME`, `MTU`, `LINK`, `MASTER`, `OPERSTATE`, `LINKINFO`, `IFALIAS`, `GROUP`,
-    /// `LINK_NETNSID`, `PROP_LIST`, `PERM_ADDRESS`.
-    const WANTED: [u16; 12] = [1, 3, 4, 5, 10, 16, 18, 20, 27, 37, 52, 54];
-    if message.len() < HEADERS || message[4..6] != NEW_LINK || message[16] == BRIDGE {
-        return message.into();
-    }
-    let (headers, mut attributes) = message.split_at(HEADERS);
-    let mut kept = headers.to_vec();
-    while let [a, b, c, d, ..] = attributes {
-        let (length, kind) = (u16::from_ne_bytes([*a, *b]), u16::from_ne_bytes([*c, *d]));
-        let length = usize::from(length).next_multiple_of(4).clamp(4, attributes.len());
-        let (attribute, rest) = attributes.split_at(length);
-        // The upper bits say whether it is nested and in which byte order.
-        if WANTED.contains(&(kind & 0x3fff)) {
-            kept.extend(attribute);
-        }
-        attributes = rest;
-    }
-    let length = u32::try_from(kept.len()).unwrap_or(u32::MAX);
-    kept[..4].copy_from_slice(&length.to_ne_bytes());
-    kept.into()
 }
 
 /// The text of an extended acknowledgement: behind the 16 bytes of the request's header stand attributes, of which
@@ -363,10 +337,9 @@ fn words(header: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use netlink_packet_route::link::{AfSpecUnspec, LinkAttribute, LinkMessage};
 
     use super::*;
-    use crate::Link;
+    use crate::link_message::LinkRequest;
 
     fn datagram(message: Message) -> Vec<u8> {
         let mut message = NetlinkMessage::from(message);
@@ -377,25 +350,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sifted_out_is_what_nobody_reads() {
-        let mut link = LinkMessage::default();
-        link.header.index = 7;
-        let read = vec![
-            LinkAttribute::IfName("eth0".to_owned()),
-            LinkAttribute::Mtu(1400),
-            LinkAttribute::IfAlias("podwire:net:id:eth0".to_owned()),
-        ];
-        link.attributes.clone_from(&read);
-        link.attributes.insert(1, LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![])]));
-        link.attributes.push(LinkAttribute::TxQueueLen(1000));
-        let bytes = datagram(Message::NewLink(link));
+    fn all_messages_of_a_datagram_are_read() {
+        let mut request = LinkRequest::named("eth0");
+        request.index = 7;
+        let bytes = datagram(Message::NewLink(request));
         let two = [bytes.clone(), bytes].concat();
         let found: Vec<_> = messages(&two).map(|message| message.unwrap().payload).collect();
         assert_eq!(found.len(), 2);
         for payload in found {
-            let NetlinkPayload::InnerMessage(Message::NewLink(message)) = payload else { panic!("{payload:?}") };
-            assert_eq!(message.attributes, read);
-            assert_eq!((Link::from(message.clone()).mtu, message.header.index), (1400, 7));
+            let NetlinkPayload::InnerMessage(Message::Link(link)) = payload else { panic!("{payload:?}") };
+            assert_eq!((link.name.as_str(), link.index), ("eth0", 7));
         }
     }
 
@@ -419,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_datagram_that_lies_about_lengths_is_an_error_and_no_panic() {
-        let bytes = datagram(Message::NewLink(LinkMessage::default()));
+        let bytes = datagram(Message::NewLink(LinkRequest::default()));
         for length in [0_u32, 1, 15, 16, 31, 33, 1 << 31, u32::MAX] {
             let mut bytes = bytes.clone();
             bytes[..4].copy_from_slice(&length.to_ne_bytes());

@@ -2,14 +2,12 @@
 //! `ip-netns(8)`). The kernel keeps them, and forgets one with its namespace.
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_ECHO};
-use netlink_packet_route::{
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
-    nsid::{NsidAttribute, NsidMessage},
-};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::errno::Errno;
 
 use crate::{
     Error, Link, Net, Netns, Result,
+    link_message::{LinkRequest, ifla},
     links::{links, without_statistics},
     message::Message,
 };
@@ -59,15 +57,12 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn links_in(&self, number: i32, kind: &str) -> Result<Vec<Link>> {
-        let mut message = LinkMessage::default();
-        let kind_only = LinkInfo::Kind(InfoKind::Other(kind.to_owned()));
-        message.attributes.extend([
-            without_statistics(),
-            LinkAttribute::IfNetnsId(number),
-            LinkAttribute::LinkInfo(vec![kind_only]),
-        ]);
+        let mut request = LinkRequest::default();
+        without_statistics(&mut request);
+        request.attributes.u32(ifla::TARGET_NETNSID, number.cast_unsigned());
+        request.kind(kind);
         let object = || format!("links of network namespace number {number}");
-        match self.request(object, "list", Message::GetLink(message), NLM_F_DUMP).await {
+        match self.request(object, "list", Message::GetLink(request), NLM_F_DUMP).await {
             // A kernel that does not know the type yet passes over the filter.
             Ok(answers) => Ok(links(answers).filter(|link| link.kind == kind).collect()),
             Err(error) if error.is(Errno::EINVAL) || error.is_absent() => Ok(Vec::new()),

@@ -13,7 +13,6 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use netlink_packet_route::link::LinkMessage;
 use nix::{
     libc,
     sys::socket::{MsgFlags, recv},
@@ -26,7 +25,7 @@ use rtnetlink::{
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 
-use crate::{Errno, Error, Link, Net, Result, message::Message, net::acknowledged};
+use crate::{Errno, Error, Link, Net, Result, link_message::LinkRequest, message::Message, net::acknowledged};
 
 /// How long a link may take to go; on a node where many others change links too it has to queue.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,9 +49,7 @@ impl Net {
         // Watched before it begins, so that the end is not missed.
         let events = self.watch(object, MulticastGroup::Link).await?;
         let socket = self.ns().run(|| Socket::new(NETLINK_ROUTE))?.map_err(failed)?;
-        let mut message = LinkMessage::default();
-        message.header.index = link.index;
-        let request = acknowledged(Message::DelLink(message));
+        let request = acknowledged(Message::DelLink(LinkRequest::at(link.index)));
         let (reader, writer) = io::pipe().map_err(failed)?;
         if start(&socket, &request, writer).is_err() {
             // No room for another process: then this one waits.

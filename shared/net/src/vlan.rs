@@ -4,12 +4,15 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use netlink_packet_route::link::{self as wire, InfoData, InfoKind, InfoVlan, VlanFlags, VlanQosMapping};
+use netlink_packet_route::link::{self as wire, InfoVlan, VlanFlags, VlanQosMapping};
 
 use crate::{
     Link,
     link::{Device, Kind},
 };
+
+/// The type's name.
+const KIND: &str = "vlan";
 
 /// A VLAN device's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +67,14 @@ impl VlanDevice {
             |map: &BTreeMap<u32, u32>| map.iter().map(|(&from, &to)| VlanQosMapping::Mapping(from, to)).collect();
         data.push(InfoVlan::IngressQos(mappings(&self.ingress)));
         data.push(InfoVlan::EgressQos(mappings(&self.egress)));
-        Kind::Device(Device { kind: InfoKind::Vlan, data: InfoData::Vlan(data) })
+        Kind::Device(Device::new(KIND, &data))
     }
 
     /// The options of a link; `None` for one that is no VLAN device.
     pub fn of(link: &Link) -> Option<Self> {
-        let Some(InfoData::Vlan(data)) = link.data.as_deref() else { return None };
+        let data = link.options(KIND)?;
         let mut device = Self { reorder_header: false, ..Self::new(0, VlanProtocol::Q) };
-        for option in data {
+        for option in &data {
             match option {
                 InfoVlan::Id(id) => device.id = *id,
                 InfoVlan::Protocol(wire::VlanProtocol::Ieee8021Ad) => device.protocol = VlanProtocol::Ad,
@@ -135,9 +138,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read_back() {
-        let Kind::Device(Device { data, .. }) = device().kind() else { panic!("a device") };
-        let link = Link { data: Some(data.into()), ..Link::default() };
-        assert_eq!(VlanDevice::of(&link), Some(device()));
+        let Kind::Device(made) = device().kind() else { panic!("a device") };
+        assert_eq!(VlanDevice::of(&made.link()), Some(device()));
         assert_eq!(VlanDevice::of(&Link::default()), None);
     }
 

@@ -5,9 +5,12 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, VxlanDf};
+use netlink_packet_route::link::{InfoVxlan, VxlanDf};
 
 use crate::{Device, Kind, Link};
+
+/// The type's name.
+const KIND: &str = "vxlan";
 
 /// What `tos` of a VXLAN device means "as the packet inside" (`vxlan_xmit_one` in the kernel).
 const TOS_INHERIT: u8 = 1;
@@ -125,13 +128,13 @@ impl Vxlan {
         if self.gbp {
             data.push(InfoVxlan::Gbp);
         }
-        Kind::Device(Device { kind: InfoKind::Vxlan, data: InfoData::Vxlan(data) })
+        Kind::Device(Device::new(KIND, &data))
     }
 
     /// The parameters of a device that the kernel has described; `None` for one that is no VXLAN device. Its IP version
     /// is that of its addresses, and otherwise `ipv6`, since the kernel does not tell.
     pub fn of(link: &Link, ipv6: bool) -> Option<Self> {
-        let Some(InfoData::Vxlan(data)) = link.data.as_deref() else { return None };
+        let data = link.options(KIND)?;
         let mut device = Self {
             vni: 0,
             dev: None,
@@ -146,7 +149,7 @@ impl Vxlan {
             udp_csum: false,
             gbp: false,
         };
-        for attribute in data {
+        for attribute in &data {
             device.take(attribute);
         }
         if let Some(address) = device.local.or(device.peer) {
@@ -186,8 +189,8 @@ mod tests {
     use super::*;
 
     fn read_back(device: &Vxlan) -> Vxlan {
-        let Kind::Device(Device { data, .. }) = device.kind() else { panic!("a device") };
-        Vxlan::of(&Link { data: Some(data.into()), ..Link::default() }, device.ipv6).expect("a VXLAN device")
+        let Kind::Device(made) = device.kind() else { panic!("a device") };
+        Vxlan::of(&made.link(), device.ipv6).expect("a VXLAN device")
     }
 
     #[test]

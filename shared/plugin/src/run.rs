@@ -57,9 +57,9 @@ pub fn run<P: Plugin>() -> ExitCode {
         let said = version_of(&text);
         let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
         let version = conf.version;
-        let outcome = accept(&env, &conf).and_then(|()| P::validate(&env, &conf)).and_then(|()| {
-            serve::<P>(&Lazy::default(), env, conf)
-        });
+        let outcome = accept(&env, &conf)
+            .and_then(|()| P::validate(&env, &conf))
+            .and_then(|()| serve::<P>(&Lazy::default(), env, conf));
         outcome.map_err(|error| Failure(to_wire(&error), version))
     })
 }
