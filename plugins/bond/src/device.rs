@@ -23,6 +23,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let mut macs = Vec::new();
     let names: Vec<_> = cx.conf.plugin.links.iter().map(|link| link.name.clone()).collect();
     for (name, link) in names.iter().zip(&links) {
+        cx.turn().await;
         let moved = cx.lend(link, in_pod).await?;
         add_port(cx, &bond, &moved, &mut macs).await?;
         if cx.conf.plugin.primary.as_ref() == Some(name) {

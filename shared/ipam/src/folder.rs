@@ -93,7 +93,7 @@ impl Folder {
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = |errno| failed("list folder", &self.path, errno);
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.fd).map_err(failed)? {
+        for entry in retry_on_intr(|| Dir::read_from(&self.fd)).map_err(failed)? {
             match entry.map_err(failed)?.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
                 Ok(name) => names.push(name.to_owned()),

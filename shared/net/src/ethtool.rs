@@ -9,7 +9,7 @@ use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
 use podwire_trace::step;
 
-use crate::{Error, Netns, Result};
+use crate::{Error, Netns, Result, socket};
 
 /// The feature by which a device without hardware of its own takes packets whose checksum is still to be computed, and
 /// leaves that to the hardware below.
@@ -32,9 +32,6 @@ const BITSET_BITS: u16 = 3;
 const BITS_BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
 const BIT_VALUE: u16 = 3;
-
-/// Larger than any answer.
-const BUFFER: usize = 32 * 1024;
 
 /// A message of a generic netlink family: command and attributes.
 #[derive(Debug)]
@@ -192,17 +189,20 @@ fn exchange(socket: &Socket, message: Message) -> std::result::Result<Vec<Messag
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
-    crate::socket::send(socket, &bytes).map_err(errno)?;
+    socket::send(socket, &bytes).map_err(errno)?;
     let mut answers = Vec::new();
-    loop {
-        let mut datagram = Vec::with_capacity(BUFFER);
-        crate::socket::receive(socket, &mut datagram).map_err(errno)?;
-        let answer = NetlinkMessage::<Message>::deserialize(&datagram).map_err(|_| Errno::EBADMSG)?;
-        match answer.payload {
-            NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) => return Err(Errno::from_raw(-code.get())),
-            NetlinkPayload::Error(_) => return Ok(answers),
-            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-            _ => {}
+    socket::with_buffer(|buffer| {
+        loop {
+            let datagram = socket::receive(socket, buffer).map_err(errno)?;
+            let answer = NetlinkMessage::<Message>::deserialize(datagram).map_err(|_| Errno::EBADMSG)?;
+            match answer.payload {
+                NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) => {
+                    return Err(Errno::from_raw(-code.get()));
+                }
+                NetlinkPayload::Error(_) => return Ok(answers),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
+            }
         }
-    }
+    })
 }

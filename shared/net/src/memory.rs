@@ -43,7 +43,11 @@ unsafe impl Sync for Room {}
 
 impl Memory {
     /// All of it free.
-    #[expect(clippy::new_without_default, clippy::large_stack_arrays, reason = "it is const, and to be a static's value")]
+    #[expect(
+        clippy::new_without_default,
+        clippy::large_stack_arrays,
+        reason = "it is const, and to be a static's value"
+    )]
     pub const fn new() -> Self {
         Self { room: Room(UnsafeCell::new([0; SIZE])), next: AtomicUsize::new(0) }
     }

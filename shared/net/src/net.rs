@@ -1,10 +1,10 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     io,
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netlink_packet_core::{
@@ -24,17 +24,6 @@ use crate::{Error, Netns, Result, message::Message, runtime, socket};
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
 
-/// Larger than any datagram that the kernel sends: a link may have 64 kB of altnames. What is not used costs nothing.
-const BUFFER: usize = 128 * 1024;
-
-thread_local! {
-    /// Where answers are received, whichever connection's: to have memory mapped for each costs more than to ask.
-    static RECEIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// For how long requests may follow each other without giving way to what else waits, such as SIGTERM.
-const TURN: Duration = Duration::from_millis(10);
-
 /// A netlink connection that stays in the namespace where it was opened: `pod.link("eth0")` is just a call.
 ///
 /// The kernel does what is asked of it while the request is sent, and its answer is there when that returns. So
@@ -44,8 +33,6 @@ pub struct Net {
     socket: Socket,
     /// The number of the next request; answers carry it.
     next: Cell<u32>,
-    /// When others had their turn last.
-    since: Cell<Instant>,
     ns: Netns,
 }
 
@@ -82,7 +69,7 @@ impl Net {
         let object = || format!("netlink socket in {}", ns.name());
         let (socket, worked) =
             step("open", object, Error::why, || ns.run(connect)?.map_err(|error| Error::io(object(), "open", &error)))?;
-        let net = Self { socket, next: Cell::new(1), since: Cell::new(Instant::now()), ns };
+        let net = Self { socket, next: Cell::new(1), ns };
         Ok((net, worked))
     }
 
@@ -139,7 +126,7 @@ impl Net {
         look: impl AsyncFn() -> Result<Option<T>>,
     ) -> Result<T> {
         let watch = async {
-            let mut event = Vec::with_capacity(BUFFER);
+            let mut event = Vec::with_capacity(socket::BUFFER);
             loop {
                 if let Some(found) = look().await? {
                     return Ok(found);
@@ -219,12 +206,7 @@ impl Net {
         let ask = async || {
             message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
             message.serialize(&mut request);
-            let answers = self.once(&request, message.header.sequence_number, is_question);
-            if self.since.get().elapsed() > TURN {
-                tokio::task::yield_now().await;
-                self.since.set(Instant::now());
-            }
-            answers
+            self.once(&request, message.header.sequence_number, is_question)
         };
         let answers = whole(ask).await;
         answers.map_err(|(errno, words)| Error { object: object(), operation, errno, words })
@@ -233,14 +215,13 @@ impl Net {
     /// One try of the request with this number; `None` for a dump that somebody's change interrupted.
     fn once(&self, request: &[u8], number: u32, is_question: bool) -> Outcome<Option<Vec<Message>>> {
         socket::send(&self.socket, request).map_err(|error| failed(&error))?;
-        RECEIVED.with_borrow_mut(|buffer| self.answers(number, is_question, buffer))
+        socket::with_buffer(|buffer| self.answers(number, is_question, buffer))
     }
 
-    fn answers(&self, number: u32, is_question: bool, buffer: &mut Vec<u8>) -> Outcome<Option<Vec<Message>>> {
+    fn answers(&self, number: u32, is_question: bool, buffer: &mut [u8]) -> Outcome<Option<Vec<Message>>> {
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
-            self.receive(buffer)?;
-            for answer in messages(buffer) {
+            for answer in messages(self.receive(buffer)?) {
                 let answer = answer?;
                 // What an earlier request, that ended by an error, had still to come.
                 if answer.header.sequence_number != number {
@@ -268,14 +249,8 @@ impl Net {
     }
 
     /// The next datagram.
-    fn receive(&self, buffer: &mut Vec<u8>) -> Outcome<()> {
-        buffer.clear();
-        buffer.reserve(BUFFER);
-        let length = socket::receive(&self.socket, buffer).map_err(|error| failed(&error))?;
-        if length > buffer.len() {
-            return Err((Some(Errno::EMSGSIZE), format!("an answer of {length} bytes")));
-        }
-        Ok(())
+    fn receive<'a>(&self, buffer: &'a mut [u8]) -> Outcome<&'a [u8]> {
+        socket::receive(&self.socket, buffer).map_err(|error| failed(&error))
     }
 }
 

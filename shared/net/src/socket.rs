@@ -1,22 +1,37 @@
 //! Sending and receiving on a netlink socket, whatever comes between.
 
-use std::io;
+use std::{io, sync::Mutex};
 
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::MsgFlags;
+use nix::{errno::Errno, sys::socket::MsgFlags};
 
 /// Sends a request to the kernel. Where a signal comes first nothing was sent, and it is sent again.
 pub(crate) fn send(socket: &Socket, request: &[u8]) -> io::Result<()> {
     again(|| socket.send_to(request, &SocketAddr::new(0, 0), 0)).map(drop)
 }
 
-/// Receives a datagram into `buffer`, which is empty; gives the length that it had.
+/// Larger than any datagram that the kernel sends: a link may have 64 kB of altnames. What is not used costs nothing.
+pub(crate) const BUFFER: usize = 128 * 1024;
+
+/// Lends memory for answers: always the same, unless another thread has it, since to have some mapped costs as much as to
+/// ask.
+pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    static SHARED: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
+    match SHARED.try_lock() {
+        Ok(mut buffer) => work(&mut *buffer),
+        Err(_) => work(&mut vec![0; BUFFER]),
+    }
+}
+
+/// Receives a datagram into `buffer`; EMSGSIZE where that is too small.
 ///
 /// What was asked for has been done by now, so that an answer must not be missed. Where receiving fails it may be there
 /// still, or the kernel had no memory to write it (ENOBUFS): a second look does not wait for what may never come.
-pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    let mut look = |flags: MsgFlags| again(|| socket.recv(&mut *buffer, flags.bits()));
-    look(MsgFlags::MSG_TRUNC).or_else(|error| look(MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT).map_err(|_| error))
+pub(crate) fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut look = |flags: MsgFlags| again(|| socket.recv(&mut &mut *buffer, flags.bits()));
+    let length = look(MsgFlags::MSG_TRUNC)
+        .or_else(|error| look(MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT).map_err(|_| error))?;
+    buffer.get(..length).ok_or_else(|| Errno::EMSGSIZE.into())
 }
 
 /// Repeats a system call for as long as signals interrupt it.

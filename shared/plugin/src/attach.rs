@@ -133,10 +133,12 @@ impl<T: Attach> Plugin for T {
 
     async fn add(cx: &mut Context<T::Config>) -> Result<AddResult> {
         let attached = T::attach(cx).await?;
+        cx.turn().await;
         let mut result = match cx.delegate_add().await? {
             Some(result) => result,
             None => previous_addresses(cx),
         };
+        cx.turn().await;
         result.interfaces = interfaces(cx, &attached);
         result.ips.iter_mut().for_each(|ip| ip.interface = Some(attached.node.len()));
         if !cx.conf.dns.is_empty() {
@@ -147,7 +149,9 @@ impl<T: Attach> Plugin for T {
         if side.up {
             cx.configure(&attached.pod, &result, side).await?;
         }
+        cx.turn().await;
         T::addressed(cx, &attached, &result).await?;
+        cx.turn().await;
         let mut fresh = Vec::new();
         if side.up {
             fresh = T::settle(cx, &attached).await?;

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, collections::HashSet, path::Path, rc::Rc};
 use podwire_net::{Errno, Link, LinkSpec, Net, Netns, Termination, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
-use crate::{Error, Label, Result, code, delegate::Delegate, output::to_wire, undo::Changes, waits::Waits};
+use crate::{Error, Label, Result, code, delegate::Delegate, output::to_wire, turn::Turn, undo::Changes, waits::Waits};
 
 /// One call: its parameters, its handles, and what it has changed so far.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub struct Context<C> {
     /// For delegates that run in-process.
     pub(crate) waits: Waits,
     pub(crate) changes: Changes<C>,
+    pub(crate) turn: Turn,
 }
 
 impl<C> Context<C> {
@@ -83,6 +84,7 @@ impl<C> Context<C> {
             delegate,
             waits: Waits::with(termination),
             changes: Changes::default(),
+            turn: Turn::default(),
         })
     }
 

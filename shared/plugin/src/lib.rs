@@ -29,6 +29,7 @@ mod run;
 mod share;
 mod shim;
 mod siblings;
+mod turn;
 mod undo;
 mod waits;
 

@@ -6,7 +6,8 @@ mod faults;
 mod interrupted;
 mod kill;
 mod scene;
+mod terminate;
 
 use crate::runner::Test;
 
-pub(super) const TESTS: &[&[Test]] = &[kill::TESTS, faults::TESTS, interrupted::TESTS, dhcp::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[kill::TESTS, faults::TESTS, interrupted::TESTS, terminate::TESTS, dhcp::TESTS];

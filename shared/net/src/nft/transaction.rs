@@ -19,14 +19,12 @@ use nix::errno::Errno;
 use podwire_trace::step;
 
 use super::{ATTEMPTS, TABLE, build, build::Op};
-use crate::{Error, Result};
+use crate::{Error, Result, socket};
 
 /// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`.
 const SUBSYSTEM: u16 = 10;
 /// `NFNL_BATCH_GENID`: the attribute of a batch's beginning that makes it fail if the ruleset changed meanwhile.
 const BATCH_GENID: u16 = 1;
-/// Larger than any datagram that the kernel sends in a dump.
-const BUFFER: usize = 64 * 1024;
 
 /// A connection to nftables in one namespace, for as many requests as a call makes.
 ///
@@ -260,29 +258,29 @@ impl Nft {
     ) -> Result<T> {
         let failed = |error: &std::io::Error| Error::io(object(), operation, error);
         let socket = self.socket.as_ref().ok_or_else(|| Error::new(object(), operation, Errno::EPROTONOSUPPORT))?;
-        crate::socket::send(socket, request).map_err(|error| failed(&error))?;
-        loop {
-            let mut datagram = Vec::with_capacity(BUFFER);
-            crate::socket::receive(socket, &mut datagram).map_err(|error| failed(&error))?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
-                    .map_err(|error| Error::other(object(), operation, error))?;
-                // Messages stand at multiples of four bytes.
-                let len = (answer.header.length as usize).next_multiple_of(4).max(16);
-                rest = rest.get(len..).unwrap_or_default();
-                if answer.header.sequence_number < first {
-                    // What an earlier request, that was refused, had still to come.
-                    continue;
-                }
-                if let NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) = &answer.payload {
-                    return Err(Error::new(object(), operation, Errno::from_raw(-code.get())));
-                }
-                if let Some(wanted) = each(answer) {
-                    return Ok(wanted);
+        socket::send(socket, request).map_err(|error| failed(&error))?;
+        socket::with_buffer(|buffer| {
+            loop {
+                let mut rest = socket::receive(socket, buffer).map_err(|error| failed(&error))?;
+                while !rest.is_empty() {
+                    let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                        .map_err(|error| Error::other(object(), operation, error))?;
+                    // Messages stand at multiples of four bytes.
+                    let len = (answer.header.length as usize).next_multiple_of(4).max(16);
+                    rest = rest.get(len..).unwrap_or_default();
+                    if answer.header.sequence_number < first {
+                        // What an earlier request, that was refused, had still to come.
+                        continue;
+                    }
+                    if let NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }) = &answer.payload {
+                        return Err(Error::new(object(), operation, Errno::from_raw(-code.get())));
+                    }
+                    if let Some(wanted) = each(answer) {
+                        return Ok(wanted);
+                    }
                 }
             }
-        }
+        })
     }
 }
 
