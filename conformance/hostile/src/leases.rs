@@ -12,7 +12,7 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use podwire_ipam::{HostLocal, Ipam, Request};
 use podwire_spec::{AddResult, Command, Error, NetConf, code};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{environment, stdin::Nobody};
 
@@ -104,16 +104,17 @@ fn files_of(container_id: &str, data_dir: &Path) -> BTreeSet<String> {
 
 fn ask(data_dir: &Path, command: Command, container_id: &str, made: Option<&AddResult>) -> Result<AddResult, Error> {
     let env = environment::of(command, container_id);
+    let made = made.map(|made| made.to_json(podwire_spec::Version::LATEST));
     let conf = json!({
         "cniVersion": "1.1.0", "name": NETWORK, "type": "bridge",
         "ipam": {
             "type": "host-local", "dataDir": data_dir,
             "ranges": [[{"subnet": "10.1.0.0/28"}], [{"subnet": "fd00::/124"}]],
         },
-        "prevResult": made.map(|made| made.to_json(podwire_spec::Version::LATEST)),
+        "prevResult": made.map(|made| serde_json::from_str::<Value>(&made).expect("a result is JSON")),
         "cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}],
     });
-    let conf = NetConf::parse_ipam(conf.to_string())?;
+    let conf = NetConf::parse_ipam(&conf.to_string())?;
     let request = Request { env: &env, conf: &conf, runner: &Nobody };
     let done = match command {
         Command::Add => return told(HostLocal::add(&request)),

@@ -127,7 +127,7 @@ mod tests {
 
     fn refusal(options: &str) -> String {
         let text = format!(r#"{{"cniVersion": "1.1.0", "name": "n", "type": "vlan", {options}}}"#);
-        let conf = NetConf::<Config>::parse(text).unwrap();
+        let conf = NetConf::<Config>::parse(&text).unwrap();
         validate(&conf).unwrap_err().to_string()
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn options_become_a_device() {
         let text = r#"{"name": "n", "type": "vlan", "vlanId": 7, "protocol": "802.1ad", "reorderHeader": false,
             "ingressQosMap": {"3": 5, "4": 0}, "egressQosMap": {"0": 3, "4000000000": 7}}"#;
-        let conf = NetConf::<Config>::parse(text.to_owned()).unwrap();
+        let conf = NetConf::<Config>::parse(text).unwrap();
         validate(&conf).unwrap();
         let wanted = VlanDevice {
             id: 7,

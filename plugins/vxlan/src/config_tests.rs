@@ -3,13 +3,13 @@ use super::*;
 /// What is said of a configuration with these options beside a VNI.
 fn said(options: &str) -> String {
     let text = format!(r#"{{"cniVersion": "1.1.0", "name": "n", "type": "vxlan", "vni": 42, {options}}}"#);
-    let outcome = NetConf::parse(text).map_err(Into::into).and_then(|conf| validate(&conf));
+    let outcome = NetConf::parse(&text).map_err(Into::into).and_then(|conf| validate(&conf));
     outcome.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
 }
 
 fn parse(options: &str) -> Config {
     let text = format!(r#"{{"cniVersion": "1.1.0", "name": "n", "type": "vxlan", "vni": 42{options}}}"#);
-    NetConf::parse(text).expect("a configuration").plugin
+    NetConf::parse(&text).expect("a configuration").plugin
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn p05_what_contradicts_itself_is_refused_with_its_path() {
 #[test]
 fn a_vni_of_25_bits_is_refused() {
     let text = r#"{"cniVersion": "1.1.0", "name": "n", "type": "vxlan", "vni": 16777216}"#;
-    let conf = NetConf::parse(text.to_owned()).expect("a configuration");
+    let conf = NetConf::parse(text).expect("a configuration");
     assert!(validate(&conf).unwrap_err().to_string().contains("vni: 16777216"));
 }
 

@@ -74,7 +74,7 @@ impl Call {
             };
             Some(OsString::from(value))
         })?;
-        let conf = NetConf::parse_ipam(self.conf.clone())?;
+        let conf = NetConf::parse_ipam(&self.conf)?;
         function(&Request { env: &env, conf: &conf, runner })
             .map_err(|error| error.downcast::<Error>().expect("every error of this crate has a code"))
     }

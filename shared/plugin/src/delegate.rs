@@ -94,9 +94,9 @@ impl Delegate {
     }
 
     /// Asks the delegate to do what `command` says; only ADD has a result.
-    async fn ask(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
+    async fn ask<C>(&self, command: Command, cx: &Context<C>) -> Result<AddResult> {
         let step = Step::begin();
-        let outcome = self.answer(command, env, text, waits).await;
+        let outcome = self.answer(command, cx).await;
         if let Some(step) = step {
             let failure = outcome.as_ref().err().map(|error| format!("{:#}", error.root_cause()));
             step.end(command.as_str(), &format!("delegate {:?}", self.name()), failure.as_deref());
@@ -104,12 +104,12 @@ impl Delegate {
         outcome
     }
 
-    async fn answer(&self, command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
+    async fn answer<C>(&self, command: Command, cx: &Context<C>) -> Result<AddResult> {
         match self {
-            Self::HostLocal => in_process::<HostLocal>(command, env, text, waits).context("delegate \"host-local\""),
-            Self::Static => in_process::<Static>(command, env, text, waits).context("delegate \"static\""),
+            Self::HostLocal => in_process::<HostLocal, C>(command, cx).context("delegate \"host-local\""),
+            Self::Static => in_process::<Static, C>(command, cx).context("delegate \"static\""),
             Self::Program(program) => {
-                start(program, command, text).await.with_context(|| format!("delegate {:?}", self.name()))
+                start(program, command, &cx.conf.text).await.with_context(|| format!("delegate {:?}", self.name()))
             }
             Self::Missing { why, .. } => Err((**why).clone().into()),
         }
@@ -152,7 +152,7 @@ impl<C> Context<C> {
         if foreign {
             self.undo_delegate();
         }
-        let result = delegate.ask(Command::Add, &self.env, &self.conf.text, &self.waits).await?;
+        let result = delegate.ask(Command::Add, self).await?;
         if !foreign {
             self.undo_delegate();
         }
@@ -185,17 +185,17 @@ impl<C> Context<C> {
     /// Passes a command on to the delegate, where there is one.
     pub(crate) async fn delegate_to(&self, command: Command) -> Result<()> {
         match &self.delegate {
-            Some(delegate) => delegate.ask(command, &self.env, &self.conf.text, &self.waits).await.map(drop),
+            Some(delegate) => delegate.ask(command, self).await.map(drop),
             None => Ok(()),
         }
     }
 }
 
 /// Does what the delegate's program would do, without starting it.
-fn in_process<P: Ipam>(command: Command, env: &Env, text: &str, waits: &Waits) -> Result<AddResult> {
-    let conf = NetConf::<P::Config>::parse_ipam(text.to_owned())?;
+fn in_process<P: Ipam, C>(command: Command, cx: &Context<C>) -> Result<AddResult> {
+    let conf = cx.conf.for_ipam::<P::Config>()?;
     warn_of_unknown(&conf);
-    ask::<P>(command, env, &conf, waits)
+    ask::<P>(command, &cx.env, &conf, &cx.waits)
 }
 
 /// Calls the library of an address plugin.

@@ -11,7 +11,7 @@ use crate::{Attach, Plugin, output::to_wire, run::accept};
 /// # Errors
 /// The error object that the runtime would get.
 pub fn rehearse<P: Plugin>(env: &Env, text: &str) -> Result<NetConf<P::Config>, Error> {
-    let conf = NetConf::parse(text.to_owned())?;
+    let conf = NetConf::parse(text)?;
     accept(env, &conf).and_then(|()| P::validate(env, &conf)).map_err(|error| to_wire(&error))?;
     Ok(conf)
 }
@@ -21,7 +21,7 @@ pub fn rehearse<P: Plugin>(env: &Env, text: &str) -> Result<NetConf<P::Config>, 
 /// # Errors
 /// The error object that the runtime would get.
 pub fn rehearse_ipam<P: Ipam>(env: &Env, text: &str) -> Result<NetConf<P::Config>, Error> {
-    let conf = NetConf::parse_ipam(text.to_owned())?;
+    let conf = NetConf::parse_ipam(text)?;
     accept(env, &conf).map_err(|error| to_wire(&error))?;
     Ok(conf)
 }

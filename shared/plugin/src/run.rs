@@ -54,8 +54,7 @@ pub trait Plugin: Sized {
 /// Runs a plugin for one call.
 pub fn run<P: Plugin>() -> ExitCode {
     answer(P::NAME, |env, text| {
-        let said = version_of(&text);
-        let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, said))?;
+        let conf = NetConf::<P::Config>::parse(text).map_err(|error| Failure(error, version_of(text)))?;
         let version = conf.version;
         let outcome = accept(&env, &conf)
             .and_then(|()| P::validate(&env, &conf))
@@ -67,8 +66,7 @@ pub fn run<P: Plugin>() -> ExitCode {
 /// Runs an address plugin for one call.
 pub fn run_ipam<P: Ipam>() -> ExitCode {
     answer(P::NAME, |env, text| {
-        let said = version_of(&text);
-        let conf = NetConf::<P::Config>::parse_ipam(text).map_err(|error| Failure(error, said))?;
+        let conf = NetConf::<P::Config>::parse_ipam(text).map_err(|error| Failure(error, version_of(text)))?;
         let version = conf.version;
         let outcome = accept(&env, &conf).and_then(|()| {
             let mut waits = Waits::default();
@@ -98,10 +96,7 @@ impl From<Error> for Failure {
 }
 
 /// Reads the parameters, lets `work` do the rest, which prints a result, and prints an error.
-fn answer(
-    name: &'static str,
-    work: impl FnOnce(Env, String) -> Result<Option<serde_json::Value>, Failure>,
-) -> ExitCode {
+fn answer(name: &'static str, work: impl FnOnce(Env, &str) -> Result<Option<String>, Failure>) -> ExitCode {
     let since = Instant::now();
     log::init();
     // The hook's report on stderr stays; here it becomes the error that the runtime gets to see.
@@ -112,33 +107,35 @@ fn answer(
         }
         let text = read_stdin()?;
         log::start(name, &env, &text, since);
-        work(env, text)
+        work(env, &text)
     }))
     .unwrap_or_else(|_| Err(bug().into()));
-    log::finish(outcome.as_ref().map(Option::as_ref).map_err(|Failure(error, _)| error));
+    log::finish(outcome.as_ref().map(Option::as_deref).map_err(|Failure(error, _)| error));
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(Failure(error, version)) => {
             // Without a reader there is nobody left to tell.
-            let _ = print(&error.to_json(version));
+            let _ = print(error.to_json(version));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prints the result of an ADD; the other commands have none.
-fn tell(command: Command, result: &AddResult, version: Version) -> Result<Option<serde_json::Value>> {
+fn tell(command: Command, result: &AddResult, version: Version) -> Result<Option<String>> {
     if command == Command::Add { shown(result.to_json(version)) } else { Ok(None) }
 }
 
-fn shown(result: serde_json::Value) -> Result<Option<serde_json::Value>> {
-    print(&result.to_string()).map_err(|error| podwire_net::Error::io("stdout", "write the result", &error))?;
+fn shown(result: String) -> Result<Option<String>> {
+    let result = print(result).map_err(|error| podwire_net::Error::io("stdout", "write the result", &error))?;
     Ok(Some(result))
 }
 
-fn print(text: &str) -> std::io::Result<()> {
+/// Prints `text` as a line, and returns that.
+fn print(mut text: String) -> std::io::Result<String> {
     // Whole, so that there is one write that can fail.
-    std::io::stdout().write_all(format!("{text}\n").as_bytes())
+    text.push('\n');
+    std::io::stdout().write_all(text.as_bytes()).map(|()| text)
 }
 
 fn bug() -> Error {
@@ -146,11 +143,12 @@ fn bug() -> Error {
         .with_details("what happened is on stderr")
 }
 
-fn versions() -> serde_json::Value {
+fn versions() -> String {
     serde_json::json!({
         "cniVersion": Version::LATEST.as_str(),
         "supportedVersions": Version::ALL.map(Version::as_str),
     })
+    .to_string()
 }
 
 fn read_stdin() -> Result<String, Error> {
@@ -191,7 +189,7 @@ pub(crate) fn warn_of_unknown<C>(conf: &NetConf<C>) {
 
 /// Does the command and prints the result of an ADD; after one that failed, or whose result could not be printed, takes
 /// back what it had done.
-fn serve<P: Plugin>(runtime: &Lazy, env: Env, conf: NetConf<P::Config>) -> Result<Option<serde_json::Value>> {
+fn serve<P: Plugin>(runtime: &Lazy, env: Env, conf: NetConf<P::Config>) -> Result<Option<String>> {
     let (command, version) = (env.command, conf.version);
     let termination = Rc::new(Termination::catch()?);
     let mut cx = Context::open(env, conf, Rc::clone(&termination))
@@ -290,7 +288,7 @@ mod tests {
         let variables = [("CNI_COMMAND", "GC")];
         let get = |name: &str| variables.iter().find(|one| one.0 == name).map(|one| one.1.into());
         let env = Env { command, ..Env::read(get).unwrap() };
-        let conf = NetConf::parse(r#"{"cniVersion": "1.1.0", "name": "n", "type": "panics"}"#.to_owned()).unwrap();
+        let conf = NetConf::parse(r#"{"cniVersion": "1.1.0", "name": "n", "type": "panics"}"#).unwrap();
         to_wire(&serve::<Panics>(&Lazy::default(), env, conf).unwrap_err())
     }
 

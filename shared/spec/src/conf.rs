@@ -1,14 +1,15 @@
 //! The network configuration from stdin: section "Plugin configuration objects" of the specification.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Deref, rc::Rc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AddResult, Cidr, Dns, Error, Mac, Result, Version, code, fields, json, nearest, network_name,
+    AddResult, Cidr, Dns, Error, Mac, Result, Version, code,
+    decode::{decode, decode_all},
+    fields, json, nearest, network_name,
     result::{RequestedIp, address_or_nothing},
-    suggest::did_you_mean,
 };
 
 /// Keys that belong to the protocol or to a convention without being a field below.
@@ -22,6 +23,17 @@ const MOST_VALUE: usize = 256;
 /// A network configuration: the protocol's fields, checked, and the plugin's own `C`.
 #[derive(Clone, Debug)]
 pub struct NetConf<C> {
+    /// What an address plugin that it delegates to reads there as well.
+    common: Rc<Common>,
+    /// The plugin's own options.
+    pub plugin: C,
+    /// Keys that neither the protocol nor the plugin knows; the first 64 of them.
+    pub unknown: Vec<Unknown>,
+}
+
+/// What a configuration says to every plugin that reads it. A [`NetConf`] has it as if it were its own.
+#[derive(Debug)]
+pub struct Common {
     /// `cniVersion`: the version to answer in.
     pub version: Version,
     /// `name` of the network.
@@ -40,14 +52,20 @@ pub struct NetConf<C> {
     pub args: RuntimeConfig,
     /// `cni.dev/valid-attachments`, for GC.
     pub valid: Option<Vec<Attachment>>,
-    /// The plugin's own options.
-    pub plugin: C,
     /// stdin as it came, for delegates.
     pub text: String,
-    /// Keys that neither the protocol nor the plugin knows; the first 64 of them.
-    pub unknown: Vec<Unknown>,
     /// Keys that stand more than once in one object: the last one counts.
     pub twice: Vec<String>,
+    is_strict: bool,
+    whole: Value,
+}
+
+impl<C> Deref for NetConf<C> {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
 /// What a runtime asks for in `runtimeConfig`, and a caller in `args.cni`.
@@ -154,12 +172,12 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// # Errors
     /// Code 1 for an unsupported `cniVersion`, 6 for what is not JSON or has a wrong type, 7 for what cannot be, 2 for
     /// an unknown key under `"strict": true`.
-    pub fn parse(text: String) -> Result<Self> {
-        let (value, twice) = object(&text)?;
-        let protocol = Protocol::read(&value)?;
-        let (plugin, ignored) = decode::<C>(&value)?;
-        let unknown = unknown(&value, of_plugin::<C>(ignored));
-        Self::assemble(text, protocol, plugin, (unknown, twice))
+    pub fn parse(text: &str) -> Result<Self> {
+        let (whole, twice) = object(text)?;
+        let protocol = Protocol::read(&whole)?;
+        let (plugin, ignored) = decode_all::<C>(&whole)?;
+        let common = protocol.complete(text, whole, twice)?;
+        Self::assemble(Rc::new(common), plugin, of_plugin::<C>(ignored))
     }
 
     /// Reads a configuration for an address plugin: `C` is the type of the `ipam` object, and unknown keys are looked
@@ -167,47 +185,36 @@ impl<C: DeserializeOwned> NetConf<C> {
     ///
     /// # Errors
     /// As [`Self::parse`], and code 7 where there is no `ipam`.
-    pub fn parse_ipam(text: String) -> Result<Self> {
-        let (value, twice) = object(&text)?;
-        let protocol = Protocol::read(&value)?;
-        let (whole, ignored) = decode::<Whole<C>>(&value)?;
-        let unknown = unknown(&value, of_ipam::<C>(ignored));
-        Self::assemble(text, protocol, whole.ipam, (unknown, twice))
-    }
-
-    fn assemble(text: String, protocol: Protocol, plugin: C, odd: (Vec<Unknown>, Vec<String>)) -> Result<Self> {
-        let version = protocol.version()?;
-        let conf = Self {
-            version,
-            ipam: protocol.ipam(),
-            name: protocol.name.unwrap_or_default(),
-            kind: protocol.r#type.unwrap_or_default(),
-            dns: protocol.dns.unwrap_or_default(),
-            prev_result: match protocol.prev_result {
-                None | Some(Value::Null) => None,
-                Some(value) => Some(
-                    AddResult::from_json(value, version)
-                        .map_err(|error| Error { msg: format!("prevResult: {}", error.msg), ..error })?,
-                ),
-            },
-            runtime: protocol.runtime_config.unwrap_or_default(),
-            args: protocol.args.and_then(|args| args.cni).unwrap_or_default(),
-            valid: protocol.valid.or(protocol.valid_old),
-            unknown: odd.0,
-            twice: odd.1,
-            plugin,
-            text,
-        };
-        let oddities: Vec<_> = conf.oddities().collect();
-        match oddities.first() {
-            Some(first) if protocol.strict == Some(true) => Err(Error::new(code::UNSUPPORTED_FIELD, first)
-                .with_details(format!("\"strict\" is true; {}", oddities.join("; ")))),
-            _ => Ok(conf),
-        }
+    pub fn parse_ipam(text: &str) -> Result<Self> {
+        let (whole, twice) = object(text)?;
+        let protocol = Protocol::read(&whole)?;
+        let (Whole { ipam }, ignored) = decode_all::<Whole<C>>(&whole)?;
+        let common = protocol.complete(text, whole, twice)?;
+        Self::assemble(Rc::new(common), ipam, of_ipam::<C>(ignored))
     }
 }
 
 impl<C> NetConf<C> {
+    /// What [`NetConf::parse_ipam`] would make of the same text, without reading it again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_ipam<I: DeserializeOwned>(&self) -> Result<NetConf<I>> {
+        let (Whole { ipam }, ignored) = decode_all::<Whole<I>>(&self.whole)?;
+        NetConf::assemble(Rc::clone(&self.common), ipam, of_ipam::<I>(ignored))
+    }
+
+    fn assemble(common: Rc<Common>, plugin: C, strangers: Vec<Stranger>) -> Result<Self> {
+        let unknown = unknown(&common.whole, strangers);
+        let conf = Self { common, plugin, unknown };
+        let oddities: Vec<_> = conf.oddities().collect();
+        match oddities.first() {
+            Some(first) if conf.is_strict => Err(Error::new(code::UNSUPPORTED_FIELD, first)
+                .with_details(format!("\"strict\" is true; {}", oddities.join("; ")))),
+            _ => Ok(conf),
+        }
+    }
+
     /// What is passed over, in words, unless the configuration is strict.
     pub fn oddities(&self) -> impl Iterator<Item = String> {
         let twice = |key: &String| format!("key {key:?} stands twice in one object, the last one counts");
@@ -218,7 +225,7 @@ impl<C> NetConf<C> {
 impl Protocol {
     /// Reads the protocol's own fields and checks the names among them.
     fn read(value: &Value) -> Result<Self> {
-        let (protocol, _) = decode::<Self>(value)?;
+        let protocol: Self = decode(value)?;
         protocol.version()?;
         let name = protocol.name.as_deref().unwrap_or_default();
         if !network_name(name) {
@@ -229,7 +236,7 @@ impl Protocol {
                 ),
             ));
         }
-        for (path, kind) in [("type", protocol.r#type.clone()), ("ipam.type", protocol.ipam())] {
+        for (path, kind) in [("type", protocol.r#type.as_deref()), ("ipam.type", protocol.ipam())] {
             if let Some(kind) = kind.filter(|kind| !network_name(kind)) {
                 return Err(Error::invalid(path, format!("{kind:?}: not the name of a plugin")));
             }
@@ -242,8 +249,34 @@ impl Protocol {
     }
 
     /// The delegate's name; an empty one is none.
-    fn ipam(&self) -> Option<String> {
-        self.ipam.as_ref().and_then(|ipam| ipam.kind.clone()).filter(|kind| !kind.is_empty())
+    fn ipam(&self) -> Option<&str> {
+        self.ipam.as_ref().and_then(|ipam| ipam.kind.as_deref()).filter(|kind| !kind.is_empty())
+    }
+
+    /// Reads what is left, and joins it with what all was read from.
+    fn complete(self, text: &str, whole: Value, twice: Vec<String>) -> Result<Common> {
+        let version = self.version()?;
+        Ok(Common {
+            version,
+            ipam: self.ipam().map(str::to_owned),
+            name: self.name.unwrap_or_default(),
+            kind: self.r#type.unwrap_or_default(),
+            dns: self.dns.unwrap_or_default(),
+            prev_result: match self.prev_result {
+                None | Some(Value::Null) => None,
+                Some(value) => Some(
+                    AddResult::from_json(value, version)
+                        .map_err(|error| Error { msg: format!("prevResult: {}", error.msg), ..error })?,
+                ),
+            },
+            runtime: self.runtime_config.unwrap_or_default(),
+            args: self.args.and_then(|args| args.cni).unwrap_or_default(),
+            valid: self.valid.or(self.valid_old),
+            text: text.to_owned(),
+            twice,
+            is_strict: self.strict == Some(true),
+            whole,
+        })
     }
 }
 
@@ -266,33 +299,6 @@ pub fn version_of(text: &str) -> Version {
         Some(Ok(version)) if value.is_object() => version,
         _ => Version::LATEST,
     }
-}
-
-/// Reads `value` as a `T` and lists the paths of the keys that `T` passed over.
-fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<String>)> {
-    let mut ignored = Vec::new();
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
-    let read = serde_ignored::deserialize(tracked, |path| ignored.push(path.to_string()));
-    // An optional value on the way adds a question mark to the path.
-    let ignored = ignored.into_iter().map(|path| path.replace(".?.", ".")).collect();
-    read.map(|value| (value, ignored)).map_err(|why| explain(&why, &track.path().to_string()))
-}
-
-/// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
-fn explain(why: &serde_json::Error, path: &str) -> Error {
-    let said = why.to_string();
-    let path = if path == "." { "stdin" } else { path };
-    if said.starts_with("invalid type") {
-        return Error::new(code::DECODE, format!("{path}: {said}"));
-    }
-    // serde quotes in back ticks: the value first, then what may stand there.
-    let mut quoted = said.split('`').skip(1).step_by(2);
-    let near = match (said.starts_with("unknown variant"), quoted.next()) {
-        (true, Some(found)) => did_you_mean(found, quoted),
-        _ => String::new(),
-    };
-    Error::invalid(path, format!("{}{near}", said.replace('`', "\"")))
 }
 
 /// A key that was passed over, with the names that may have been meant.

@@ -24,7 +24,7 @@ struct Trunk {
 }
 
 fn parse(text: &str) -> Result<NetConf<Sample>> {
-    NetConf::parse(text.to_owned())
+    NetConf::parse(text)
 }
 
 #[test]
@@ -117,7 +117,7 @@ struct Addresses {
 }
 
 fn parse_ipam(text: &str) -> Result<NetConf<Addresses>> {
-    NetConf::parse_ipam(text.to_owned())
+    NetConf::parse_ipam(text)
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn p05_an_address_plugin_reads_the_ipam_object() {
     .unwrap();
     assert_eq!(conf.plugin.ranges[0][0].subnet.to_string(), "10.1.0.0/24");
     assert_eq!(conf.plugin.ranges[0][0].gateway, None, "an empty text is no address");
-    assert_eq!(conf.runtime.ip_ranges.unwrap()[0][0].range_start, Some("fd00::5".parse().unwrap()));
+    assert_eq!(conf.runtime.ip_ranges.as_ref().unwrap()[0][0].range_start, Some("fd00::5".parse().unwrap()));
 
     let error = parse_ipam(r#"{"name": "n", "ipam": {"ranges": [[{"subnet": 7}]]}}"#).unwrap_err();
     assert_eq!((error.code, &error.msg[..26]), (code::DECODE, "ipam.ranges[0][0].subnet: "));
@@ -150,6 +150,26 @@ fn p06_an_address_plugin_knows_strangers_below_ipam_only() {
     assert!(conf.plugin.data_dir.is_empty());
     let error = parse_ipam(&text.replace(r#""name""#, r#""strict": true, "name""#)).unwrap_err();
     assert_eq!(error.code, code::UNSUPPORTED_FIELD);
+}
+
+#[test]
+fn p05_a_delegate_within_reads_what_its_program_would_read() {
+    let with = |ipam: &str| format!(r#"{{"name": "n", "isGatway": true, "mtu": 1, "mtu": 2, "ipam": {ipam}}}"#);
+    let conf = parse(&with(r#"{"type": "x", "type": "y", "dataDir": "/a", "rangs": []}"#)).unwrap();
+    let (within, program) = (conf.for_ipam::<Addresses>().unwrap(), parse_ipam(&conf.text).unwrap());
+    assert_eq!(within.plugin.data_dir, "/a");
+    assert_eq!(format!("{within:?}"), format!("{program:?}"));
+    assert_eq!(within.oddities().count(), 3, "\"rangs\", and two keys that stand twice");
+
+    for text in [
+        with(r#"{"type": "x", "dataDir": 7}"#),
+        with(r#"{"type": "x", "ranges": [[{"subnet": "10.1.0.0"}]]}"#),
+        with(r#"{"type": "x", "rangs": []}"#).replace(r#""isGatway": true, "mtu": 1"#, r#""strict": true"#),
+    ] {
+        let error = parse(&text).unwrap().for_ipam::<Addresses>().unwrap_err();
+        assert_eq!(error, parse_ipam(&text).unwrap_err(), "{text}");
+        assert!(error.msg.contains("ipam."), "{error}");
+    }
 }
 
 proptest::proptest! {

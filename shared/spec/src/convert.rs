@@ -2,33 +2,15 @@
 //! address, 1.1.0 adds `mtu` and the attributes of routes.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::{AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code};
+use crate::{AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code, said::Said};
 
 impl AddResult {
-    /// The result as `version` has it; what that version cannot say is left out.
-    pub fn to_json(&self, version: Version) -> Value {
-        let mut out = Map::new();
-        out.insert("cniVersion".to_owned(), version.as_str().into());
-        if version < Version::V0_3_0 {
-            for (key, is_v4) in [("ip4", true), ("ip6", false)] {
-                if let Some(ip) = self.ips.iter().find(|ip| ip.address.ip().is_ipv4() == is_v4) {
-                    out.insert(key.to_owned(), self.to_old_ip(ip));
-                }
-            }
-        } else {
-            // A delegate makes none, and the specification leaves the key out of its result.
-            if !self.interfaces.is_empty() {
-                out.insert("interfaces".to_owned(), self.interfaces.iter().map(|i| interface_to(i, version)).collect());
-            }
-            out.insert("ips".to_owned(), self.ips.iter().map(|ip| ip_to(ip, version)).collect());
-            if !self.routes.is_empty() {
-                out.insert("routes".to_owned(), self.routes.iter().map(|route| route_to(route, version)).collect());
-            }
-        }
-        out.insert("dns".to_owned(), json!(self.dns));
-        Value::Object(out)
+    /// The result as `version` has it, as text without a trailing newline; what that version cannot say is left out.
+    pub fn to_json(&self, version: Version) -> String {
+        serde_json::to_string(&Said(self, version))
+            .unwrap_or_else(|error| unreachable!("all keys are texts, and a text takes all that is written: {error}"))
     }
 
     /// Reads a result of any version; `default` is the version of one that does not say.
@@ -49,55 +31,6 @@ impl AddResult {
         } else {
             serde_path_to_error::deserialize::<_, New>(value).map(Self::from).map_err(read)
         }
-    }
-
-    fn to_old_ip(&self, ip: &Ip) -> Value {
-        let is_v4 = ip.address.ip().is_ipv4();
-        let routes: Vec<_> = self
-            .routes
-            .iter()
-            .filter(|route| route.dst.ip().is_ipv4() == is_v4)
-            .map(|route| route_to(route, Version::V0_1_0))
-            .collect();
-        let mut out = Map::new();
-        out.insert("ip".to_owned(), json!(ip.address));
-        if let Some(gateway) = ip.gateway {
-            out.insert("gateway".to_owned(), json!(gateway));
-        }
-        if !routes.is_empty() {
-            out.insert("routes".to_owned(), Value::Array(routes));
-        }
-        Value::Object(out)
-    }
-}
-
-fn interface_to(interface: &Interface, version: Version) -> Value {
-    let mut out = json!(interface);
-    if version < Version::V1_1_0 {
-        strip(&mut out, &["mtu", "socketPath", "pciID"]);
-    }
-    out
-}
-
-fn ip_to(ip: &Ip, version: Version) -> Value {
-    let mut out = json!(ip);
-    if let (true, Value::Object(out)) = (version < Version::V1_0_0, &mut out) {
-        out.insert("version".to_owned(), if ip.address.ip().is_ipv4() { "4" } else { "6" }.into());
-    }
-    out
-}
-
-fn route_to(route: &Route, version: Version) -> Value {
-    let mut out = json!(route);
-    if version < Version::V1_1_0 {
-        strip(&mut out, &["mtu", "advmss", "priority", "table", "scope", "onlink"]);
-    }
-    out
-}
-
-fn strip(value: &mut Value, keys: &[&str]) {
-    if let Value::Object(object) = value {
-        object.retain(|key, _| !keys.contains(&key.as_str()));
     }
 }
 

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn sample() -> AddResult {
@@ -29,9 +31,14 @@ fn sample() -> AddResult {
     }
 }
 
+/// The result as `version` has it.
+fn said(result: &AddResult, version: Version) -> Value {
+    serde_json::from_str(&result.to_json(version)).unwrap()
+}
+
 #[test]
 fn p11_1_1_0_says_everything_and_is_read_back_whole() {
-    let json = sample().to_json(Version::V1_1_0);
+    let json = said(&sample(), Version::V1_1_0);
     assert_eq!(json["interfaces"][1]["mtu"], 1450);
     assert_eq!(json["routes"][0]["mtu"], 1400);
     assert_eq!(json["ips"][0].get("version"), None);
@@ -41,7 +48,7 @@ fn p11_1_1_0_says_everything_and_is_read_back_whole() {
 #[test]
 fn p11_older_versions_leave_out_what_they_do_not_know() {
     for version in [Version::V0_3_0, Version::V0_3_1, Version::V0_4_0] {
-        let json = sample().to_json(version);
+        let json = said(&sample(), version);
         assert_eq!(json["cniVersion"], version.as_str());
         for key in ["mtu", "socketPath", "pciID"] {
             assert_eq!(json["interfaces"][1].get(key), None, "{key}");
@@ -50,7 +57,7 @@ fn p11_older_versions_leave_out_what_they_do_not_know() {
         assert_eq!(json["ips"][1]["version"], "6");
         assert_eq!(json["routes"][0], json!({"dst": "0.0.0.0/0", "gw": "10.1.0.1"}));
     }
-    let json = sample().to_json(Version::V1_0_0);
+    let json = said(&sample(), Version::V1_0_0);
     assert_eq!(json["ips"][0].get("version"), None);
     assert_eq!(json["interfaces"][1].get("mtu"), None);
 }
@@ -59,7 +66,7 @@ fn p11_older_versions_leave_out_what_they_do_not_know() {
 fn p11_the_oldest_versions_have_one_address_a_family() {
     for version in [Version::V0_1_0, Version::V0_2_0] {
         assert_eq!(
-            sample().to_json(version),
+            said(&sample(), version),
             json!({
                 "cniVersion": version.as_str(),
                 "ip4": {"ip": "10.1.0.5/16", "gateway": "10.1.0.1", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}]},
@@ -73,12 +80,12 @@ fn p11_the_oldest_versions_have_one_address_a_family() {
 #[test]
 fn p11_a_previous_result_of_every_version_is_read() {
     for version in Version::ALL {
-        let read = AddResult::from_json(sample().to_json(version), Version::V0_1_0).unwrap();
+        let read = AddResult::from_json(said(&sample(), version), Version::V0_1_0).unwrap();
         assert_eq!(read.ips[0].address, sample().ips[0].address, "{version}");
         assert_eq!(read.routes.len(), 2, "{version}");
         assert_eq!(read.dns, sample().dns, "{version}");
         // What a version can say survives a second trip.
-        let again = AddResult::from_json(read.to_json(version), Version::V0_1_0).unwrap();
+        let again = AddResult::from_json(said(&read, version), Version::V0_1_0).unwrap();
         assert_eq!(read, again, "{version}");
     }
 }
@@ -100,4 +107,27 @@ fn p11_nulls_and_empty_strings_of_other_plugins_are_taken_for_nothing() {
     assert_eq!(read.ips[0].gateway, None);
     let value = json!({"ip4": {"ip": "10.0.0.1/8", "gateway": "", "routes": null}, "ip6": null, "dns": null});
     assert_eq!(AddResult::from_json(value, Version::V0_1_0).unwrap(), AddResult { dns: Dns::default(), ..read });
+}
+
+#[test]
+fn p11_keys_stand_in_the_order_of_the_alphabet() {
+    let route = Route {
+        mtu: Some(1400),
+        advmss: Some(1360),
+        priority: Some(7),
+        table: Some(100),
+        scope: Some(253),
+        onlink: true,
+        ..sample().routes[0].clone()
+    };
+    let texts = || vec!["a".to_owned()];
+    let dns = Dns { nameservers: texts(), domain: "b".into(), search: texts(), options: texts() };
+    let result = AddResult { routes: vec![route], dns, ..sample() };
+    for version in Version::ALL {
+        // The keys of a `Value` do.
+        assert_eq!(result.to_json(version), said(&result, version).to_string());
+    }
+    let all = said(&result, Version::V1_1_0);
+    let length = |value: &Value| value.as_object().unwrap().len();
+    assert_eq!([&all["interfaces"][1], &all["routes"][0], &all["dns"]].map(length), [6, 8, 4], "{all}");
 }

@@ -9,7 +9,7 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 /// How many such keys are remembered: one is wrong already.
 const MOST: usize = 8;
@@ -78,11 +78,16 @@ impl<'de> Visitor<'de> for Any<'_> {
         let mut all = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self)?;
-            let mut twice = self.0.borrow_mut();
-            if all.contains_key(&key) && twice.len() < MOST && !twice.contains(&key) {
-                twice.push(key.clone());
+            match all.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(value)),
+                Entry::Occupied(mut entry) => {
+                    let mut twice = self.0.borrow_mut();
+                    if twice.len() < MOST && !twice.contains(entry.key()) {
+                        twice.push(entry.key().clone());
+                    }
+                    entry.insert(value);
+                }
             }
-            all.insert(key, value);
         }
         Ok(Value::Object(all))
     }

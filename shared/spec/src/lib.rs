@@ -12,16 +12,18 @@
 
 mod conf;
 mod convert;
+mod decode;
 mod env;
 mod error;
 mod fields;
 mod json;
 mod names;
 mod result;
+mod said;
 mod suggest;
 mod version;
 
-pub use conf::{Attachment, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, version_of};
+pub use conf::{Attachment, Common, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, version_of};
 pub use env::{Command, Env, K8sPod, PodArgs};
 pub use error::{Error, code};
 pub use fields::of as keys_of;

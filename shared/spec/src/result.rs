@@ -161,65 +161,65 @@ impl FromStr for RequestedIp {
 as_text!(RequestedIp);
 
 /// An interface that ADD made or uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Interface {
     /// Its name, in the namespace where it is.
     pub name: String,
     /// Its MAC address; empty where it has none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub mac: String,
     /// Its MTU in bytes (from 1.1.0).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub mtu: Option<u32>,
     /// `CNI_NETNS` for an interface in the pod; empty on the node.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub sandbox: String,
     /// The socket of an interface that is a program's, such as vhost-user's (from 1.1.0).
-    #[serde(rename = "socketPath", default, skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "socketPath", default)]
     pub socket_path: String,
     /// The address of an interface that is a PCI device (from 1.1.0).
-    #[serde(rename = "pciID", default, skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "pciID", default)]
     pub pci_id: String,
 }
 
 /// An address of the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Ip {
     /// Which of the result's interfaces has it, counted from 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub interface: Option<usize>,
     /// The address.
     pub address: Cidr,
     /// The gateway of its network.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address_or_nothing")]
+    #[serde(default, deserialize_with = "address_or_nothing")]
     pub gateway: Option<IpAddr>,
 }
 
 /// A route in the pod. The attributes beyond `gw` exist from 1.1.0.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Route {
     /// Where to.
     pub dst: Cidr,
     /// The next hop; without it the gateway of the address that is of the same family.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address_or_nothing")]
+    #[serde(default, deserialize_with = "address_or_nothing")]
     pub gw: Option<IpAddr>,
     /// Path MTU in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub mtu: Option<u32>,
     /// Maximal segment size to advertise, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub advmss: Option<u32>,
     /// Metric; the lower one wins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub priority: Option<u32>,
     /// Routing table; 254 (main) by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub table: Option<u32>,
     /// Scope as the kernel numbers it: 0 global, 253 link, 254 host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub scope: Option<u8>,
     /// The next hop is on the link although no address of the pod covers it (podwire's own).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub onlink: bool,
 }
 
@@ -231,20 +231,16 @@ impl Route {
 }
 
 /// Resolver configuration for the pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Dns {
     /// Addresses of name servers, in order of priority.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// The local domain.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,
     /// Domains to search.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Options of the resolver.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
 

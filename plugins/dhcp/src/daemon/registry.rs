@@ -152,8 +152,10 @@ impl Registry {
     /// GC: ends what is of this network and not in its list of valid attachments.
     async fn collect(&self, args: &CmdArgs) -> Result<()> {
         let conf = parse(args)?;
-        let valid =
-            conf.valid.ok_or_else(|| Error::invalid("cni.dev/valid-attachments", "missing; nothing was removed"))?;
+        let valid = conf
+            .valid
+            .as_deref()
+            .ok_or_else(|| Error::invalid("cni.dev/valid-attachments", "missing; nothing was removed"))?;
         let valid: std::collections::HashSet<_> = valid.iter().map(|one| (&*one.container_id, &*one.ifname)).collect();
         let is_dead = |key: &Key| key.network == conf.name && !valid.contains(&(&*key.container_id, &*key.ifname));
         let dead: Vec<Key> = self.all.borrow().keys().filter(|key| is_dead(key)).cloned().collect();
@@ -301,7 +303,7 @@ pub(crate) fn rehearse(method: Method, args: &CmdArgs) -> Result<()> {
 }
 
 fn parse(args: &CmdArgs) -> Result<NetConf<DhcpConfig>> {
-    let text = String::from_utf8(args.stdin.clone())
+    let text = str::from_utf8(&args.stdin)
         .map_err(|error| Error::new(code::DECODE, format!("network configuration: not UTF-8: {error}")))?;
     NetConf::parse_ipam(text)
 }

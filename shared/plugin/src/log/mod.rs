@@ -78,8 +78,8 @@ pub(crate) fn start(plugin: &'static str, env: &Env, text: &str, since: Instant)
     }
 }
 
-/// Tells how the call ended.
-pub(crate) fn finish(outcome: Result<Option<&Value>, &Error>) {
+/// Tells how the call ended, with the result that it printed.
+pub(crate) fn finish(outcome: Result<Option<&str>, &Error>) {
     let Some(log) = LOG.get() else { return };
     let level = if outcome.is_ok() { Level::INFO } else { Level::ERROR };
     log.tell(level, |line| {
@@ -89,7 +89,8 @@ pub(crate) fn finish(outcome: Result<Option<&Value>, &Error>) {
         line.number("steps", log.steps.load(Ordering::Relaxed));
         match outcome {
             Ok(result) => {
-                let ips = result.and_then(|result| result["ips"].as_array()).into_iter().flatten();
+                let result: Value = serde_json::from_str(result.unwrap_or_default()).unwrap_or_default();
+                let ips = result["ips"].as_array().into_iter().flatten();
                 let ips: Vec<_> = ips.filter_map(|ip| ip["address"].as_str()).collect();
                 if !ips.is_empty() {
                     line.text("ips", &ips.join(","));
