@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use crate::{
     AddResult, Cidr, Dns, Error, Mac, Result, Version, code,
-    decode::{decode, decode_all},
+    decode::{self, Ignored},
     fields, json, nearest, network_name,
     result::{RequestedIp, address_or_nothing},
+    suggest::did_you_mean,
 };
 
 /// Keys that belong to the protocol or to a convention without being a field below.
@@ -175,9 +176,10 @@ impl<C: DeserializeOwned> NetConf<C> {
     pub fn parse(text: &str) -> Result<Self> {
         let (whole, twice) = object(text)?;
         let protocol = Protocol::read(&whole)?;
-        let (plugin, ignored) = decode_all::<C>(&whole)?;
+        let (plugin, ignored) = read::<C>(&whole)?;
+        let unknown = of_plugin::<C>(ignored);
         let common = protocol.complete(text, whole, twice)?;
-        Self::assemble(Rc::new(common), plugin, of_plugin::<C>(ignored))
+        Self::assemble(Rc::new(common), plugin, unknown)
     }
 
     /// Reads a configuration for an address plugin: `C` is the type of the `ipam` object, and unknown keys are looked
@@ -188,9 +190,10 @@ impl<C: DeserializeOwned> NetConf<C> {
     pub fn parse_ipam(text: &str) -> Result<Self> {
         let (whole, twice) = object(text)?;
         let protocol = Protocol::read(&whole)?;
-        let (Whole { ipam }, ignored) = decode_all::<Whole<C>>(&whole)?;
+        let (Whole { ipam }, ignored) = read::<Whole<C>>(&whole)?;
+        let unknown = of_ipam::<C>(ignored);
         let common = protocol.complete(text, whole, twice)?;
-        Self::assemble(Rc::new(common), ipam, of_ipam::<C>(ignored))
+        Self::assemble(Rc::new(common), ipam, unknown)
     }
 }
 
@@ -200,12 +203,11 @@ impl<C> NetConf<C> {
     /// # Errors
     /// As there.
     pub fn for_ipam<I: DeserializeOwned>(&self) -> Result<NetConf<I>> {
-        let (Whole { ipam }, ignored) = decode_all::<Whole<I>>(&self.whole)?;
+        let (Whole { ipam }, ignored) = read::<Whole<I>>(&self.whole)?;
         NetConf::assemble(Rc::clone(&self.common), ipam, of_ipam::<I>(ignored))
     }
 
-    fn assemble(common: Rc<Common>, plugin: C, strangers: Vec<Stranger>) -> Result<Self> {
-        let unknown = unknown(&common.whole, strangers);
+    fn assemble(common: Rc<Common>, plugin: C, unknown: Vec<Unknown>) -> Result<Self> {
         let conf = Self { common, plugin, unknown };
         let oddities: Vec<_> = conf.oddities().collect();
         match oddities.first() {
@@ -225,7 +227,7 @@ impl<C> NetConf<C> {
 impl Protocol {
     /// Reads the protocol's own fields and checks the names among them.
     fn read(value: &Value) -> Result<Self> {
-        let protocol: Self = decode(value)?;
+        let (protocol, _) = read::<Self>(value)?;
         protocol.version()?;
         let name = protocol.name.as_deref().unwrap_or_default();
         if !network_name(name) {
@@ -301,11 +303,29 @@ pub fn version_of(text: &str) -> Version {
     }
 }
 
-/// A key that was passed over, with the names that may have been meant.
-type Stranger = (String, Option<&'static str>);
+/// Reads `value` as a `T`, and what `T` passed over.
+fn read<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Ignored<'_>>)> {
+    decode::decode(value).map_err(|(why, path)| explain(&why, &path))
+}
 
-/// Of the keys that `C` passed over, those that are not the protocol's either.
-fn of_plugin<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
+/// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
+fn explain(why: &serde_json::Error, path: &str) -> Error {
+    let said = why.to_string();
+    let path = if path == "." { "stdin" } else { path };
+    if said.starts_with("invalid type") {
+        return Error::new(code::DECODE, format!("{path}: {said}"));
+    }
+    // serde quotes in back ticks: the value first, then what may stand there.
+    let mut quoted = said.split('`').skip(1).step_by(2);
+    let near = match (said.starts_with("unknown variant"), quoted.next()) {
+        (true, Some(found)) => did_you_mean(found, quoted),
+        _ => String::new(),
+    };
+    Error::invalid(path, format!("{}{near}", said.replace('`', "\"")))
+}
+
+/// Of what `C` passed over, the keys that are not the protocol's either.
+fn of_plugin<C: DeserializeOwned>(ignored: Vec<Ignored<'_>>) -> Vec<Unknown> {
     let own = fields::of::<C>();
     let protocol = fields::of::<Protocol>();
     let is_known = |path: &str| {
@@ -314,48 +334,38 @@ fn of_plugin<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
         of_protocol && !own.contains(&top)
     };
     let near = |path: &str| nearest(path, own.iter().chain(protocol).copied().chain(WELL_KNOWN));
-    let strange = |path| strange(path, "", near);
-    ignored.into_iter().filter(|path| !is_known(path)).take(MOST_UNKNOWN).map(strange).collect()
+    ignored
+        .into_iter()
+        .filter(|(path, _)| !is_known(path))
+        .take(MOST_UNKNOWN)
+        .map(|ignored| strange(ignored, "", near))
+        .collect()
 }
 
-/// Of the keys that `C` passed over, those below `ipam`, less the delegate's type.
-fn of_ipam<C: DeserializeOwned>(ignored: Vec<String>) -> Vec<Stranger> {
+/// Of what `C` passed over, the keys below `ipam`, less the delegate's type.
+fn of_ipam<C: DeserializeOwned>(ignored: Vec<Ignored<'_>>) -> Vec<Unknown> {
     const PREFIX: &str = "ipam.";
     let known = || fields::of::<C>().iter().chain(fields::of::<DelegateKind>()).copied();
     let is_strange = |path: &str| path.strip_prefix(PREFIX).is_some_and(|key| known().all(|known| known != key));
     let near = |key: &str| nearest(key, known());
-    let strange = |path| strange(path, PREFIX, near);
-    ignored.into_iter().filter(|path| is_strange(path)).take(MOST_UNKNOWN).map(strange).collect()
-}
-
-/// Suggestions are for keys at the top of the plugin's own object: what is below is not known here.
-fn strange(path: String, prefix: &str, near: impl Fn(&str) -> Option<&'static str>) -> Stranger {
-    let near = path.strip_prefix(prefix).filter(|key| !key.contains('.')).and_then(near);
-    (path, near)
-}
-
-/// Adds the values to the strangers, and writes their paths as errors do: `vlanTrunk[0].tag`.
-fn unknown(whole: &Value, strangers: Vec<Stranger>) -> Vec<Unknown> {
-    strangers
+    ignored
         .into_iter()
-        .map(|(path, near)| {
-            let mut value =
-                whole.pointer(&format!("/{}", path.replace('.', "/"))).map_or_else(String::new, Value::to_string);
-            if value.len() > MOST_VALUE {
-                value.truncate(value.floor_char_boundary(MOST_VALUE));
-                value.push('…');
-            }
-            let mut written = String::new();
-            for part in path.split('.') {
-                match part.parse::<usize>() {
-                    Ok(place) => written.extend(["[", &place.to_string(), "]"]),
-                    Err(_) if written.is_empty() => written.push_str(part),
-                    Err(_) => written.extend([".", part]),
-                }
-            }
-            Unknown { value, near, path: written }
-        })
+        .filter(|(path, _)| is_strange(path))
+        .take(MOST_UNKNOWN)
+        .map(|ignored| strange(ignored, PREFIX, near))
         .collect()
+}
+
+/// A key that nobody knows. Suggestions are for those at the top of the plugin's own object: what is below is not known
+/// here.
+fn strange((path, value): Ignored<'_>, prefix: &str, near: impl Fn(&str) -> Option<&'static str>) -> Unknown {
+    let near = path.strip_prefix(prefix).filter(|key| !key.contains('.')).and_then(near);
+    let mut value = value.to_string();
+    if value.len() > MOST_VALUE {
+        value.truncate(value.floor_char_boundary(MOST_VALUE));
+        value.push('…');
+    }
+    Unknown { path, value, near }
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code, said::Said};
+use crate::{
+    AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code, decode::decode,
+    said::Said,
+};
 
 impl AddResult {
     /// The result as `version` has it, as text without a trailing newline; what that version cannot say is left out.
@@ -22,15 +25,15 @@ impl AddResult {
             None => default,
             Some(text) => Version::parse(text)?,
         };
-        let read = |why: serde_path_to_error::Error<serde_json::Error>| {
-            Error::new(code::DECODE, format!("result: {}: {}", why.path(), why.inner()))
-                .with_details(format!("read as a result of version {version}"))
-        };
-        if version < Version::V0_3_0 {
-            serde_path_to_error::deserialize::<_, Old>(value).map(Self::from).map_err(read)
+        let read = if version < Version::V0_3_0 {
+            decode::<Old>(&value).map(|(old, _)| Self::from(old))
         } else {
-            serde_path_to_error::deserialize::<_, New>(value).map(Self::from).map_err(read)
-        }
+            decode::<New>(&value).map(|(new, _)| Self::from(new))
+        };
+        read.map_err(|(why, path)| {
+            Error::new(code::DECODE, format!("result: {path}: {why}"))
+                .with_details(format!("read as a result of version {version}"))
+        })
     }
 }
 

@@ -1,47 +1,187 @@
-//! From JSON values to types, with errors that tell where in the value something is wrong.
+//! From JSON values to types: which keys were passed over on the way, and where it is that something is wrong.
+//!
+//! A plugin reads its configuration in every call, mostly in vain as far as these two are concerned. So the way down is
+//! a chain of references on the stack, which becomes text only where it is told.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::{cell::RefCell, slice};
 
-use crate::{Error, Result, code, suggest::did_you_mean};
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+    forward_to_deserialize_any,
+};
+use serde_json::{Error, Map, Value, map};
 
-/// Reads `value` as a `T`.
+/// A value that was passed over, and its path: `vlanTrunk[0].tag`.
+pub(crate) type Ignored<'de> = (String, &'de Value);
+
+/// Reads `value` as a `T` and lists what `T` passed over.
 ///
 /// # Errors
-/// Code 6 for a wrong type, 7 for what cannot be.
-pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
-    T::deserialize(value).map_err(|why| explain(&why, &path_of::<T>(value)))
-}
-
-/// Reads `value` as a `T` and lists the paths of the keys that `T` passed over.
-pub(crate) fn decode_all<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<String>)> {
-    let mut ignored = Vec::new();
-    let read = serde_ignored::deserialize(value, |path| ignored.push(path.to_string()));
-    // An optional value on the way adds a question mark to the path.
-    let ignored = ignored.into_iter().map(|path| path.replace(".?.", ".")).collect();
-    read.map(|read| (read, ignored)).map_err(|why| explain(&why, &path_of::<T>(value)))
-}
-
-/// Where in `value` it is that a `T` cannot be read. To keep an eye on that costs as much as to read it, so that it is
-/// done once it is asked for.
-fn path_of<T: DeserializeOwned>(value: &Value) -> String {
-    let mut track = serde_path_to_error::Track::new();
-    let _ = T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track));
-    track.path().to_string()
-}
-
-/// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
-fn explain(why: &serde_json::Error, path: &str) -> Error {
-    let said = why.to_string();
-    let path = if path == "." { "stdin" } else { path };
-    if said.starts_with("invalid type") {
-        return Error::new(code::DECODE, format!("{path}: {said}"));
+/// What is wrong, and its path; that of the whole is `.`.
+pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Ignored<'_>>), (Error, String)> {
+    let found = Found::default();
+    match T::deserialize(Place { value, way: Way::Top, found: &found }) {
+        Ok(read) => Ok((read, found.ignored.into_inner())),
+        Err(why) => Err((why, found.wrong.into_inner().unwrap_or_else(|| ".".to_owned()))),
     }
-    // serde quotes in back ticks: the value first, then what may stand there.
-    let mut quoted = said.split('`').skip(1).step_by(2);
-    let near = match (said.starts_with("unknown variant"), quoted.next()) {
-        (true, Some(found)) => did_you_mean(found, quoted),
-        _ => String::new(),
-    };
-    Error::invalid(path, format!("{}{near}", said.replace('`', "\"")))
+}
+
+#[derive(Default)]
+struct Found<'de> {
+    ignored: RefCell<Vec<Ignored<'de>>>,
+    /// Where the first error was.
+    wrong: RefCell<Option<String>>,
+}
+
+/// The way from the whole to a value in it.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Top,
+    Key(&'a Way<'a>, &'a str),
+    Number(&'a Way<'a>, usize),
+}
+
+impl Way<'_> {
+    fn path(self) -> String {
+        match self {
+            Way::Top => String::new(),
+            Way::Key(Way::Top, key) => key.to_owned(),
+            Way::Key(way, key) => way.path() + "." + key,
+            Way::Number(way, number) => way.path() + &format!("[{number}]"),
+        }
+    }
+}
+
+/// A value in its place, to be read.
+#[derive(Clone, Copy)]
+struct Place<'a, 'de> {
+    value: &'de Value,
+    way: Way<'a>,
+    found: &'a Found<'de>,
+}
+
+impl<'de> Place<'_, 'de> {
+    /// Reads what `seed` is for. Of an error the innermost place counts, which hears of it first.
+    fn read<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+        seed.deserialize(self).inspect_err(|_| self.is_wrong())
+    }
+
+    fn is_wrong(self) {
+        self.found.wrong.borrow_mut().get_or_insert_with(|| self.way.path());
+    }
+}
+
+impl<'de> Deserializer<'de> for Place<'_, 'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Array(all) => {
+                let mut items = Items { all: self, rest: all.iter(), next: 0 };
+                let read = visitor.visit_seq(&mut items)?;
+                match items.rest.len() {
+                    0 => Ok(read),
+                    _ => Err(Error::invalid_length(all.len(), &"fewer elements in array")),
+                }
+            }
+            Value::Object(all) => all.deserialize_any(Members { all: self, members: all, visitor }),
+            plain => plain.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.value.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.found.ignored.borrow_mut().push((self.way.path(), self.value));
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier
+    }
+}
+
+/// The items of a list.
+struct Items<'a, 'de> {
+    all: Place<'a, 'de>,
+    rest: slice::Iter<'de, Value>,
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        let Some(value) = self.rest.next() else { return Ok(None) };
+        let way = Way::Number(&self.all.way, self.next);
+        self.next += 1;
+        Place { value, way, ..self.all }.read(seed).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.rest.len())
+    }
+}
+
+/// The members of an object, for `visitor`. How a key is read is left to serde_json, which takes those of maps of numbers
+/// for numbers.
+struct Members<'a, 'de, V> {
+    all: Place<'a, 'de>,
+    members: &'de Map<String, Value>,
+    visitor: V,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Members<'_, 'de, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_map<K: MapAccess<'de>>(self, keys: K) -> Result<V::Value, K::Error> {
+        self.visitor.visit_map(Entries { all: self.all, keys, rest: self.members.iter(), next: None })
+    }
+}
+
+struct Entries<'a, 'de, K> {
+    all: Place<'a, 'de>,
+    keys: K,
+    rest: map::Iter<'de>,
+    next: Option<(&'de String, &'de Value)>,
+}
+
+impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
+    type Error = K::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, K::Error> {
+        self.next = self.rest.next();
+        let key = self.keys.next_key_seed(seed);
+        if let (Err(_), Some((key, value))) = (&key, self.next) {
+            Place { value, way: Way::Key(&self.all.way, key), ..self.all }.is_wrong();
+        }
+        key
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, K::Error> {
+        let (key, value) = self.next.ok_or_else(|| K::Error::custom("a value without a key"))?;
+        // The error is of the same type, which cannot be said here.
+        Place { value, way: Way::Key(&self.all.way, key), ..self.all }.read(seed).map_err(K::Error::custom)
+    }
 }
