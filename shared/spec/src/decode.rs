@@ -104,7 +104,14 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.value.deserialize_enum(name, variants, visitor)
+        self.value.deserialize_enum(name, variants, visitor).inspect_err(|_| {
+            // Of `{"variant": content}` it is the content.
+            let is_one = |all: &&Map<String, Value>| all.len() == 1;
+            let only = self.value.as_object().filter(is_one).and_then(|all| all.iter().next());
+            if let Some((key, value)) = only.filter(|(key, _)| variants.contains(&key.as_str())) {
+                Place { value, way: Way::Key(&self.way, key), ..self }.is_wrong();
+            }
+        })
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -183,5 +190,86 @@ impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
         let (key, value) = self.next.ok_or_else(|| K::Error::custom("a value without a key"))?;
         // The error is of the same type, which cannot be said here.
         Place { value, way: Way::Key(&self.all.way, key), ..self.all }.read(seed).map_err(K::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Sample {
+        list: Option<Vec<Item>>,
+        numbers: BTreeMap<u8, u8>,
+        pair: (u8, u8),
+        mode: Mode,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Item {
+        id: Id,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Id(u8);
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Mode {
+        #[default]
+        Bridge,
+        Private,
+    }
+
+    #[test]
+    fn p05_every_shape_is_read_as_serde_json_reads_it() {
+        for value in [
+            json!({}),
+            json!({"list": null}),
+            json!({"list": [{"id": 1}, {"id": 2}], "numbers": {"7": 8}, "pair": [1, 2], "mode": "private"}),
+            json!({"mode": {"private": null}, "list": [[3]], "numbers": {}}),
+            json!([null, {"1": 2}]),
+        ] {
+            let expected: Sample = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!(decode::<Sample>(&value).unwrap(), (expected, vec![]), "{value}");
+        }
+    }
+
+    #[test]
+    fn p05_an_error_is_serde_jsons_and_in_the_innermost_place() {
+        for (value, path) in [
+            (json!(7), "."),
+            (json!({"list": 7}), "list"),
+            (json!({"list": [{"id": 1}, {}]}), "list[1]"),
+            (json!({"list": [{"id": 1}, {"id": 256}]}), "list[1].id"),
+            (json!({"numbers": {"1": 2, "x": 3}}), "numbers.x"),
+            (json!({"numbers": {"256": 3}}), "numbers.256"),
+            (json!({"numbers": {"1": "x"}}), "numbers.1"),
+            (json!({"numbers": [1]}), "numbers"),
+            (json!({"pair": [1]}), "pair"),
+            (json!({"pair": [1, 2, 3]}), "pair"),
+            (json!({"mode": "privat"}), "mode"),
+            (json!({"mode": {"privat": null}}), "mode"),
+            (json!({"mode": {"private": 1}}), "mode.private"),
+            (json!({"mode": {"bridge": null, "private": 1}}), "mode"),
+        ] {
+            let (why, at) = decode::<Sample>(&value).unwrap_err();
+            let expected = serde_json::from_value::<Sample>(value.clone()).unwrap_err();
+            assert_eq!((why.to_string(), &*at), (expected.to_string(), path), "{value}");
+        }
+    }
+
+    #[test]
+    fn p06_what_is_passed_over_is_told_with_its_path() {
+        let value = json!({"a.b": 1, "list": [{"id": 1, "x/y": [2]}], "7": {"deep": 3}});
+        let (_, ignored) = decode::<Sample>(&value).unwrap();
+        let expected = [("7", json!({"deep": 3})), ("a.b", json!(1)), ("list[0].x/y", json!([2]))];
+        assert_eq!(ignored, expected.each_ref().map(|(path, value)| (path.to_string(), value)));
     }
 }
