@@ -7,11 +7,11 @@ use podwire_spec::{AddResult, Interface, Route, Version};
 pub(crate) fn previous_result(data: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
     for from in Version::ALL {
-        let Ok(result) = AddResult::from_json(value.clone(), from) else { continue };
+        let Ok(result) = AddResult::from_json(&value, from) else { continue };
         for to in Version::ALL {
             let written: serde_json::Value = serde_json::from_str(&result.to_json(to)).expect("a result is JSON");
             assert_eq!(written["cniVersion"], to.as_str());
-            let again = AddResult::from_json(written, Version::LATEST).expect("what was written can be read");
+            let again = AddResult::from_json(&written, Version::LATEST).expect("what was written can be read");
             assert_eq!(again, said_by(&result, to), "read as {from}, written as {to}");
         }
     }

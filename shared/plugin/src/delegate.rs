@@ -246,7 +246,7 @@ async fn start(program: &Path, command: Command, text: &str) -> Result<AddResult
     }
     let value = serde_json::from_str(&said)
         .map_err(|error| Error::new(code::DECODE, format!("its result is not JSON: {error}")))?;
-    Ok(AddResult::from_json(value, podwire_spec::Version::default())?)
+    Ok(AddResult::from_json(&value, podwire_spec::Version::default())?)
 }
 
 /// What a delegate prints until it ends, and how it does. One that prints too much is ended.

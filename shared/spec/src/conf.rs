@@ -267,7 +267,7 @@ impl Protocol {
             prev_result: match self.prev_result {
                 None | Some(Value::Null) => None,
                 Some(value) => Some(
-                    AddResult::from_json(value, version)
+                    AddResult::from_json(&value, version)
                         .map_err(|error| Error { msg: format!("prevResult: {}", error.msg), ..error })?,
                 ),
             },

@@ -20,15 +20,15 @@ impl AddResult {
     ///
     /// # Errors
     /// Code 1 for an unknown version, code 6 for a result that is not one.
-    pub fn from_json(value: Value, default: Version) -> Result<Self> {
+    pub fn from_json(value: &Value, default: Version) -> Result<Self> {
         let version = match value.get("cniVersion").and_then(Value::as_str) {
             None => default,
             Some(text) => Version::parse(text)?,
         };
         let read = if version < Version::V0_3_0 {
-            decode::<Old>(&value).map(|(old, _)| Self::from(old))
+            decode::<Old>(value).map(|(old, _)| Self::from(old))
         } else {
-            decode::<New>(&value).map(|(new, _)| Self::from(new))
+            decode::<New>(value).map(|(new, _)| Self::from(new))
         };
         read.map_err(|(why, path)| {
             Error::new(code::DECODE, format!("result: {path}: {why}"))

@@ -42,7 +42,7 @@ fn p11_1_1_0_says_everything_and_is_read_back_whole() {
     assert_eq!(json["interfaces"][1]["mtu"], 1450);
     assert_eq!(json["routes"][0]["mtu"], 1400);
     assert_eq!(json["ips"][0].get("version"), None);
-    assert_eq!(AddResult::from_json(json, Version::V0_1_0).unwrap(), sample());
+    assert_eq!(AddResult::from_json(&json, Version::V0_1_0).unwrap(), sample());
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn p11_the_oldest_versions_have_one_address_a_family() {
 #[test]
 fn p11_a_previous_result_of_every_version_is_read() {
     for version in Version::ALL {
-        let read = AddResult::from_json(said(&sample(), version), Version::V0_1_0).unwrap();
+        let read = AddResult::from_json(&said(&sample(), version), Version::V0_1_0).unwrap();
         assert_eq!(read.ips[0].address, sample().ips[0].address, "{version}");
         assert_eq!(read.routes.len(), 2, "{version}");
         assert_eq!(read.dns, sample().dns, "{version}");
         // What a version can say survives a second trip.
-        let again = AddResult::from_json(said(&read, version), Version::V0_1_0).unwrap();
+        let again = AddResult::from_json(&said(&read, version), Version::V0_1_0).unwrap();
         assert_eq!(read, again, "{version}");
     }
 }
@@ -93,20 +93,20 @@ fn p11_a_previous_result_of_every_version_is_read() {
 #[test]
 fn p11_a_result_that_is_not_one_is_code_6_with_its_path() {
     let value = json!({"cniVersion": "1.0.0", "ips": [{"address": 7}]});
-    let error = AddResult::from_json(value, Version::V1_1_0).unwrap_err();
+    let error = AddResult::from_json(&value, Version::V1_1_0).unwrap_err();
     assert_eq!(error.code, code::DECODE);
     assert!(error.msg.contains("ips[0].address"), "{error}");
     let value = json!({"cniVersion": "9.9.9"});
-    assert_eq!(AddResult::from_json(value, Version::V1_1_0).unwrap_err().code, code::VERSION);
+    assert_eq!(AddResult::from_json(&value, Version::V1_1_0).unwrap_err().code, code::VERSION);
 }
 
 #[test]
 fn p11_nulls_and_empty_strings_of_other_plugins_are_taken_for_nothing() {
     let value = json!({"cniVersion": "0.4.0", "interfaces": null, "ips": [{"version": "4", "address": "10.0.0.1/8", "gateway": ""}], "dns": null});
-    let read = AddResult::from_json(value, Version::V1_1_0).unwrap();
+    let read = AddResult::from_json(&value, Version::V1_1_0).unwrap();
     assert_eq!(read.ips[0].gateway, None);
     let value = json!({"ip4": {"ip": "10.0.0.1/8", "gateway": "", "routes": null}, "ip6": null, "dns": null});
-    assert_eq!(AddResult::from_json(value, Version::V0_1_0).unwrap(), AddResult { dns: Dns::default(), ..read });
+    assert_eq!(AddResult::from_json(&value, Version::V0_1_0).unwrap(), AddResult { dns: Dns::default(), ..read });
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
                     _ => Err(Error::invalid_length(all.len(), &"fewer elements in array")),
                 }
             }
-            Value::Object(all) => all.deserialize_any(Members { all: self, members: all, visitor }),
+            Value::Object(all) => all.deserialize_any(Members { all: self, by_key: all, visitor }),
             plain => plain.deserialize_any(visitor),
         }
     }
@@ -147,11 +147,11 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     }
 }
 
-/// The members of an object, for `visitor`. How a key is read is left to serde_json, which takes those of maps of numbers
-/// for numbers.
+/// The members of an object, for `visitor`. How a key is read is left to `serde_json`, which takes those of a map of
+/// numbers for numbers.
 struct Members<'a, 'de, V> {
     all: Place<'a, 'de>,
-    members: &'de Map<String, Value>,
+    by_key: &'de Map<String, Value>,
     visitor: V,
 }
 
@@ -163,7 +163,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Members<'_, 'de, V> {
     }
 
     fn visit_map<K: MapAccess<'de>>(self, keys: K) -> Result<V::Value, K::Error> {
-        self.visitor.visit_map(Entries { all: self.all, keys, rest: self.members.iter(), next: None })
+        self.visitor.visit_map(Entries { all: self.all, keys, rest: self.by_key.iter(), next: None })
     }
 }
 
