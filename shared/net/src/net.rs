@@ -1,11 +1,6 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
-use std::{
-    cell::Cell,
-    io,
-    path::Path,
-    time::Duration,
-};
+use std::{cell::Cell, io, path::Path, time::Duration};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
