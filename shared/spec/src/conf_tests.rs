@@ -176,10 +176,9 @@ fn p05_of_a_key_that_is_given_twice_the_last_one_counts_and_it_is_told() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it is about size, for which an interpreter takes minutes")]
 fn p06_however_many_and_however_long_unknown_keys_are_told_in_short() {
-    // An interpreter takes minutes for as much as that.
-    let (many, long) = if cfg!(miri) { (70, 210) } else { (1000, 1000) };
-    let keys: Vec<_> = (0..many).map(|n| format!("\"strange{n}\": \"{}\"", "é".repeat(long))).collect();
+    let keys: Vec<_> = (0..1000).map(|n| format!("\"strange{n}\": \"{}\"", "é".repeat(1000))).collect();
     let conf = parse(&format!("{{\"name\": \"n\", {}}}", keys.join(","))).unwrap();
     let told: Vec<_> = conf.oddities().collect();
     assert_eq!(told.len(), 64);

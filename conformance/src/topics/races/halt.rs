@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::cni::{Call, Output};
 use crate::lab::Space;
+use crate::topics::node_lock;
 
 /// How long a call may take to come to a step.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -72,9 +73,11 @@ pub(super) fn beside(dir: &Path, call: Call, nth: usize, other: &Call) -> Result
     })
 }
 
-/// How many marks there are on the node's namespace, by which ADD and GC know of each other.
+/// How many marks there are of calls on the node, by which ADD and GC know of each other.
 fn marks(node: &Space) -> Result<usize> {
-    let inode = fs::metadata(node.ns.path())?.ino();
+    // Who comes first makes the file.
+    let Ok(file) = fs::metadata(node_lock(node)?) else { return Ok(0) };
+    let inode = file.ino();
     let locks = fs::read_to_string("/proc/locks").context("locks: read")?;
     Ok(locks.lines().filter(|line| line.contains("OFDLCK") && line.contains(&format!(":{inode} "))).count())
 }
