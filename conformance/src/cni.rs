@@ -123,6 +123,11 @@ impl Call {
         self.follow(Instant::now(), self.spawn()?, |_| Ok(()))
     }
 
+    /// Makes the call; `beside` works meanwhile, and may look after the program that was started.
+    pub(crate) fn run_beside(&self, beside: impl FnOnce(&mut Child) -> Result<()>) -> Result<Output> {
+        self.follow(Instant::now(), self.spawn()?, beside)
+    }
+
     /// Makes the call; `fate` decides about each of its system calls, and about those of what it starts.
     pub(crate) fn run_under(&self, fate: impl FnMut(&Moment) -> Fate) -> Result<Output> {
         let start = Instant::now();
@@ -169,6 +174,16 @@ impl Call {
     /// Makes the call and expects a CNI error with whatever code.
     pub fn fail_somehow(&self) -> Result<Failure> {
         self.run()?.any_failure().with_context(|| self.title())
+    }
+
+    /// The node that it is made on.
+    pub(crate) fn node(&self) -> &Space {
+        &self.node
+    }
+
+    /// Whether `CNI_COMMAND` is this.
+    pub(crate) fn is(&self, command: &str) -> bool {
+        self.env.get(OsStr::new("CNI_COMMAND")).is_some_and(|value| value == command)
     }
 
     fn title(&self) -> String {

@@ -20,6 +20,13 @@ mod survival;
 mod vlan;
 mod vxlan;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::lab::Space;
 use crate::runner::{Test, Topic};
 
 /// Every topic.
@@ -50,4 +57,9 @@ pub const TOPICS: &[Topic] = &[
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
     let mut all = TOPICS.iter().flat_map(|topic| topic.tests.iter().copied().flatten().map(|test| (topic.name, test)));
     all.find(|(_, test)| test.name == name)
+}
+
+/// The file by whose locks calls on the node keep out of each other's way; made by the first of them.
+fn node_lock(node: &Space) -> Result<PathBuf> {
+    Ok(format!("/run/podwire/node-{}.lock", fs::metadata(node.ns.path())?.ino()).into())
 }

@@ -100,6 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg_attr(miri, ignore = "the interpreter has no CLOCK_BOOTTIME")]
     async fn its_server_is_asked_then_everybody_and_then_it_is_lost() {
         let (times, asked) = (times(), RefCell::new(Vec::new()));
         let prolong = async |whom, end| {
@@ -115,6 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg_attr(miri, ignore = "the interpreter has no CLOCK_BOOTTIME")]
     async fn an_error_that_can_pass_is_no_end_but_a_place_that_is_gone_is() {
         let tries = Cell::new(0);
         let prolong = async |_, _| {
@@ -130,6 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg_attr(miri, ignore = "the interpreter has no CLOCK_BOOTTIME")]
     async fn a_refusal_is_told_at_once() {
         let times = times();
         let prolong = async |_, _| Ok(Prolonged::<()>::Refused("no".to_owned()));
@@ -138,6 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg_attr(miri, ignore = "the interpreter has no CLOCK_BOOTTIME")]
     async fn a_lease_that_ran_out_while_nobody_looked_is_lost_without_a_question() {
         let over = Moment::default();
         let prolong = async |_, _| -> Result<Prolonged<()>> { panic!("it asked") };

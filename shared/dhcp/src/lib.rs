@@ -103,6 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "the interpreter has no namespaces")]
     fn a_lease_that_sleeps_is_small() {
         // Of a namespace that is always there.
         let place = Place::new("/proc/self/ns/net", "lo").unwrap();

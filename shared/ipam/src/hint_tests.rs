@@ -4,8 +4,10 @@ use std::{fs, os::unix::fs::symlink};
 
 use podwire_spec::code;
 
-use super::tests::{DUAL, Node, V4};
-use crate::testing::list;
+use crate::{
+    testing::list,
+    testing_node::{DUAL, Node, V4},
+};
 
 #[test]
 fn the_hint_follows_whoever_changes_leases() {

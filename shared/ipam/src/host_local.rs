@@ -228,7 +228,11 @@ impl HostLocalConfig {
 
 #[cfg(test)]
 #[path = "host_local_tests.rs"]
-pub(crate) mod tests;
+mod tests;
+
+#[cfg(test)]
+#[path = "upkeep_tests.rs"]
+mod upkeep_tests;
 
 #[cfg(test)]
 #[path = "hint_tests.rs"]

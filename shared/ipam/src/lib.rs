@@ -23,6 +23,8 @@ mod static_;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_node;
 
 use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 

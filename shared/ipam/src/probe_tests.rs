@@ -5,8 +5,8 @@ use podwire_spec::{AddResult, Env};
 use super::*;
 use crate::{
     HostLocal, Ipam, Runner,
-    host_local::tests::{DUAL, Node, V4},
     testing::{Alone, Call, ips},
+    testing_node::{DUAL, Node, V4},
 };
 
 /// A network on which others have addresses.

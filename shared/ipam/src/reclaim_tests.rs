@@ -4,11 +4,11 @@ use std::{fs, os::unix::fs::symlink};
 
 use podwire_spec::code;
 
-use super::tests::{DUAL, Node, V4};
-use crate::{HostLocal, Ipam, testing::Call};
-
-/// Room for five.
-const SMALL: &str = r#", "subnet": "10.1.0.0/29""#;
+use crate::{
+    HostLocal, Ipam,
+    testing::Call,
+    testing_node::{DUAL, Node, SMALL, V4, add},
+};
 
 /// Makes the hint say that what `id` has is of another boot, or of another machine: the digits up to the dash are the
 /// boot's, those behind it the machine's.
@@ -75,7 +75,7 @@ fn while_addresses_are_left_those_of_an_earlier_boot_stay() {
 #[test]
 fn an_address_of_an_earlier_boot_may_be_asked_for() {
     let node = full();
-    let ask = || super::tests::add(&node.call("f", V4).args("IP=10.1.0.4"));
+    let ask = || add(&node.call("f", V4).args("IP=10.1.0.4"));
     assert_eq!(ask().unwrap_err().code, code::EXISTS);
     of_an_earlier_boot(&node, &["c"]);
     assert_eq!(ask().unwrap(), ["10.1.0.4/24"]);

@@ -5,7 +5,10 @@ use std::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
     ptr,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
 };
 
 use dlmalloc::GlobalDlmalloc;
@@ -69,7 +72,8 @@ impl Memory {
             if end > SIZE {
                 return None;
             }
-            match self.next.compare_exchange_weak(next, end, Relaxed, Relaxed) {
+            // Acquired, so that what another thread did there, who gave it back, was before.
+            match self.next.compare_exchange_weak(next, end, Acquire, Relaxed) {
                 // SAFETY: `start` is in the room, whose beginning is aligned for it.
                 Ok(_) => return Some(unsafe { self.room.0.get().cast::<u8>().add(start) }),
                 Err(other) => next = other,
@@ -79,7 +83,8 @@ impl Memory {
 
     /// Moves the end of what lies last; `false` where something lies behind it, or it does not fit.
     fn shift(&self, from: usize, to: usize) -> bool {
-        to <= SIZE && self.next.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+        // Released for whoever gets it next, and acquired where it grows, as in `take`.
+        to <= SIZE && self.next.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
     }
 }
 

@@ -107,3 +107,16 @@ fn address(index: u32) -> SockAddr {
         SockAddr::new(storage, length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_that_of_its_link() {
+        let one = address(1);
+        assert_eq!(i32::from(one.family()), libc::AF_PACKET);
+        assert_eq!(one.len() as usize, size_of::<libc::sockaddr_ll>());
+        assert!(one == address(1) && one != address(2));
+    }
+}

@@ -57,7 +57,7 @@ impl Prober {
             socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
                 .map_err(failed)?;
         let prober = Self { socket, index: link.index, mac, name: link.name.clone() };
-        bind(prober.socket.as_raw_fd(), &prober.address()).map_err(failed)?;
+        bind(prober.socket.as_raw_fd(), &address(prober.index)).map_err(failed)?;
         Ok(prober)
     }
 
@@ -90,7 +90,7 @@ impl Prober {
     }
 
     fn send(&self, frame: &[u8]) -> Result<()> {
-        match sendto(self.socket.as_raw_fd(), frame, &self.address(), MsgFlags::empty()) {
+        match sendto(self.socket.as_raw_fd(), frame, &address(self.index), MsgFlags::empty()) {
             // A queue that is full for a moment; there is another round.
             Ok(_) | Err(Errno::ENOBUFS | Errno::EAGAIN) => Ok(()),
             Err(errno) => Err(self.failed(errno)),
@@ -112,27 +112,27 @@ impl Prober {
         Ok(())
     }
 
-    /// The link as a packet socket knows it (packet(7)), for frames of every protocol.
-    fn address(&self) -> LinkAddr {
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-            sll_ifindex: self.index.cast_signed(),
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        let length = libc::socklen_t::try_from(size_of_val(&address)).ok();
-        // SAFETY: the pointer is to a local that outlives the call, and the length is its own.
-        #[expect(unsafe_code, reason = "there is no other way to such an address")]
-        let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), length) };
-        address.unwrap_or_else(|| unreachable!("family and length are right"))
-    }
-
     fn failed(&self, errno: Errno) -> Error {
         Error::new(format!("link {:?}", self.name), "probe", errno)
     }
+}
+
+/// The link as a packet socket knows it (packet(7)), for frames of every protocol.
+fn address(index: u32) -> LinkAddr {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&address)).ok();
+    // SAFETY: the pointer is to a local that outlives the call, and the length is its own.
+    #[expect(unsafe_code, reason = "there is no other way to such an address")]
+    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), length) };
+    address.unwrap_or_else(|| unreachable!("family and length are right"))
 }
 
 /// The frame that asks who has `ip`.
@@ -198,6 +198,14 @@ mod tests {
     use super::*;
 
     const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn a_link_is_addressed_by_its_number() {
+        let address = address(0x0102_0304);
+        assert_eq!((address.ifindex(), address.halen()), (0x0102_0304, 0));
+        assert_eq!(address.protocol().to_be(), libc::ETH_P_ALL as u16, "frames of every protocol");
+        assert_eq!(address.len() as usize, size_of::<libc::sockaddr_ll>());
+    }
 
     #[test]
     fn a_probe_of_ipv4_claims_what_it_asks_for_and_no_more() {

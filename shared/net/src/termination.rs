@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -95,7 +96,7 @@ impl Termination {
         // The lock is of the open file, so that a second descriptor serves to wait for it, and closing that keeps it.
         let second = File::from(file.try_clone_to_owned().map_err(failed)?);
         let (reader, mut writer) = io::pipe().map_err(failed)?;
-        let waiter = std::thread::spawn(move || {
+        let waiter = thread::Builder::new().spawn(move || {
             let mut locked = second.lock();
             while locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
                 locked = second.lock();
@@ -105,6 +106,7 @@ impl Termination {
             let _ = writer.write_all(b".");
             locked
         });
+        let waiter = waiter.map_err(|error| Error::io("file", "start a thread to wait for the lock of", &error))?;
         let woken = self.wait(reader.as_fd(), None)?;
         if woken == Woken::Ready {
             waiter.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(failed)?;

@@ -2,7 +2,7 @@
 //!
 //! A runtime makes GC's list of valid attachments from the results of ADD, so one that is still being added is not in it.
 //! The specification has the runtime keep both apart; where one does not, GC must not take a link or a lease away under an
-//! ADD that then reports success. So each tells the other by a mark on the node's namespace, put there before it looks for
+//! ADD that then reports success. So each tells the other by a mark (`Netns::mark`), put there before it looks for
 //! the other's: GC spares what is in flight, and an ADD that comes while GC works waits until that is done.
 
 use std::{collections::HashSet, ops::Range, time::Duration};

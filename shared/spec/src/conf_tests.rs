@@ -196,6 +196,7 @@ fn p05_of_a_key_that_is_given_twice_the_last_one_counts_and_it_is_told() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it is about size, for which an interpreter takes minutes")]
 fn p06_however_many_and_however_long_unknown_keys_are_told_in_short() {
     let keys: Vec<_> = (0..1000).map(|n| format!("\"strange{n}\": \"{}\"", "é".repeat(1000))).collect();
     let conf = parse(&format!("{{\"name\": \"n\", {}}}", keys.join(","))).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::halt::{beside, beside_begun, halted};
+use super::halt::{beside, halted};
 use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN, both};
 use crate::lab::{Lan, cable};
 use crate::packets::reaches;
@@ -55,9 +55,8 @@ fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
     let mut met = 0;
     for nth in (1..).step_by(scene.device.stride(9)) {
         dead.attachment.add()?;
-        let (gc, add) = (scene.collect(&[&stays.attachment]).0, comes.attachment.call("ADD"));
-        let (output, collected) =
-            beside_begun(&scene.lan.node, &case.dir, add, &comes.attachment.conf, nth, || gc.run())?;
+        let (gc, add) = (scene.collect(&[&stays.attachment]), comes.attachment.call("ADD"));
+        let (output, collected) = beside(&case.dir, add, nth, &gc)?;
         let context = || format!("GC after request {nth} of ADD");
         let result = output.success().with_context(context)?;
         comes.works(&result).with_context(context)?;
@@ -83,8 +82,7 @@ fn add_waits_for_gc(case: &Case, scene: &Scene) -> Result<()> {
     let mut met = 0;
     for nth in (1..).step_by(scene.device.stride(4)) {
         dead.attachment.add()?;
-        let (gc, conf) = scene.collect(&[]);
-        let (output, added) = beside(&case.dir, gc, &conf, nth, || comes.attachment.call("ADD").run())?;
+        let (output, added) = beside(&case.dir, scene.collect(&[]), nth, &comes.attachment.call("ADD"))?;
         let context = || format!("ADD after request {nth} of GC");
         output.success().with_context(context)?;
         let Some(added) = added else { break };
@@ -109,8 +107,7 @@ fn p24_gc_of_another_network_beside_add(case: &Case) -> Result<()> {
         // It leaves the bridge, and the tables of the rules without a rule.
         other.add()?;
         other.del()?;
-        let (output, collected) =
-            beside(&case.dir, comes.attachment.call("ADD"), &comes.attachment.conf, nth, || gc.run())?;
+        let (output, collected) = beside(&case.dir, comes.attachment.call("ADD"), nth, &gc)?;
         let context = || format!("GC after request {nth} of ADD");
         let result = output.success().with_context(context)?;
         let Some(collected) = collected else { break };
@@ -140,7 +137,7 @@ fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
     let gc = case.call(&lan.node, "bond", "GC").conf(&gc_conf);
     let mut met = 0;
     for nth in (1..).step_by(20) {
-        let (output, collected) = beside_begun(&lan.node, &case.dir, comes.call("ADD"), &conf, nth, || gc.run())?;
+        let (output, collected) = beside(&case.dir, comes.call("ADD"), nth, &gc)?;
         let context = || format!("GC after request {nth} of ADD");
         let result = output.success().with_context(context)?;
         comes.check(&result).with_context(context)?;
@@ -165,7 +162,7 @@ fn p24_gc_beside_del(case: &Case) -> Result<()> {
         at_once(&going, Attachment::add)?;
         // Half of them are in the list: their DEL began after it was made.
         let valid: Vec<_> = going.iter().step_by(2).chain([&stays.attachment]).collect();
-        let (gc, _) = scene.collect(&valid);
+        let gc = scene.collect(&valid);
         let lag = Duration::from_millis(2) * round;
         let dels = || at_once(&going, Attachment::del).map(drop);
         both((dels, Duration::from_millis(8)), (|| gc.succeed(), lag)).with_context(|| format!("round {round}"))?;
@@ -190,7 +187,7 @@ fn p24_gc_does_not_ask_a_program_beside_add(case: &Case) -> Result<()> {
     let gc = case.call(&own.node, "bridge", "GC").env("CNI_PATH", &path).conf(&conf);
     let add = own.call("ADD").env("CNI_PATH", &path);
     // Its port is there by then, so that it holds no lock that GC would wait for.
-    let (output, collected) = halted(&case.dir, add, &own.conf, 8, || gc.run())?;
+    let (output, collected) = halted(&case.dir, add, 8, || gc.run())?;
     let result = output.success()?;
     collected.context("ADD was not halted")?.failure(11)?.says(&["other-ipam", "in flight"])?;
     let asked = case.dir.join("plugins/asked");

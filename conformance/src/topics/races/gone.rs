@@ -61,9 +61,8 @@ fn namespace_goes(case: &Case, scene: &Scene, command: &str) -> Result<()> {
         let guest = scene.guest(2)?;
         let mounted = guest.attachment.pod.ns.mount(&case.dir.join("netns"))?;
         let [add, del] = ["ADD", "DEL"].map(|name| guest.attachment.call(name).env("CNI_NETNS", mounted.path()));
-        let conf = guest.attachment.conf.clone();
         let (call, _) = if command == "ADD" { (add, Value::Null) } else { (del.clone(), add.succeed()?) };
-        let (output, gone) = halted(&case.dir, call, &conf, nth, move || {
+        let (output, gone) = halted(&case.dir, call, nth, move || {
             drop((mounted, guest));
             Ok(())
         })?;
@@ -112,7 +111,7 @@ fn parent_goes(case: &Case, scene: &Scene) -> Result<()> {
             node.address(PARENT, "192.168.9.1/24")?;
         }
         let go = || if node.find(parent)?.is_some() { node.delete(parent) } else { Ok(()) };
-        let (output, gone) = halted(&case.dir, comes.call("ADD"), &comes.conf, nth, go)?;
+        let (output, gone) = halted(&case.dir, comes.call("ADD"), nth, go)?;
         if gone.is_none() {
             output.success().context("undisturbed")?;
             comes.del()?;

@@ -1,9 +1,7 @@
 //! A call that is halted at one of its steps, so that something can happen meanwhile.
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
@@ -13,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::cni::{Call, Output};
 use crate::lab::Space;
+use crate::topics::node_lock;
 
 /// How long a call may take to come to a step.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -25,13 +23,11 @@ const MEANWHILE: Duration = Duration::from_millis(200);
 /// How often is looked what has happened.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Makes the call with the configuration `conf`, halts it when it has sent its `nth` request to the kernel, does
-/// `meanwhile`, and lets it go on. Gives how it ended, and what came of `meanwhile`: nothing where the call did not get
-/// that far.
+/// Makes the call, halts it when it has sent its `nth` request to the kernel, does `meanwhile`, and lets it go on. Gives how
+/// it ended, and what came of `meanwhile`: nothing where the call did not get that far.
 pub(super) fn halted<T>(
     dir: &Path,
     call: Call,
-    conf: &Value,
     nth: usize,
     meanwhile: impl FnOnce() -> Result<T>,
 ) -> Result<(Output, Option<T>)> {
@@ -39,88 +35,49 @@ pub(super) fn halted<T>(
     fs::write(&trace, "").context("trace: empty")?;
     let inject = format!("inject=sendto:signal=SIGSTOP:when={nth}");
     let words = ["strace", "-f", "-qq", "-e", &inject, "-e", "trace=sendto", "-o"].map(OsStr::new);
-    let start = Instant::now();
-    let mut child = call.under(&[&words[..], &[trace.as_os_str()]].concat()).spawn()?;
-    child.stdin.take().context("stdin")?.write_all(conf.to_string().as_bytes())?;
-    let stopped = await_halt(&mut child, &trace)?;
-    let done = stopped.map(|pid| {
-        let done = meanwhile();
-        kill(pid, Signal::SIGCONT).context("go on")?;
-        done
-    });
-    release_others(&mut child, &trace, stopped)?;
-    let output = child.wait_with_output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let output = Output {
-        status: output.status,
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-        took: start.elapsed(),
-    };
+    let mut done = None;
+    let output = call.under(&[&words[..], &[trace.as_os_str()]].concat()).run_beside(|child| {
+        let stopped = await_halt(child, &trace)?;
+        if let Some(pid) = stopped {
+            done = Some(meanwhile());
+            kill(pid, Signal::SIGCONT).context("go on")?;
+        }
+        release_others(child, &trace, stopped)
+    })?;
     Ok((output, done.transpose()?))
 }
 
 /// Makes `call`, and `other` while it is halted after its `nth` request. An `other` that waits for the halted call goes on
 /// after it. Gives how both ended: nothing of the other where the call did not get that far.
-pub(super) fn beside(
-    dir: &Path,
-    call: Call,
-    conf: &Value,
-    nth: usize,
-    other: impl FnOnce() -> Result<Output> + Send,
-) -> Result<(Output, Option<Output>)> {
-    beside_once(&|| Ok(true), dir, call, conf, nth, other)
-}
-
-/// The same, where the halted call must not go on before `other`, an ADD or a GC on `node`, is known to have begun: by the
-/// mark that it leaves on the node's namespace.
-pub(super) fn beside_begun(
-    node: &Space,
-    dir: &Path,
-    call: Call,
-    conf: &Value,
-    nth: usize,
-    other: impl FnOnce() -> Result<Output> + Send,
-) -> Result<(Output, Option<Output>)> {
-    // The halted call's own, of which a bond has two.
-    let before = Cell::new(None);
-    let has_begun = || {
-        let now = marks(node)?;
-        Ok(now > before.get().unwrap_or_else(|| before.replace(Some(now)).unwrap_or(now)))
-    };
-    beside_once(&has_begun, dir, call, conf, nth, other)
-}
-
-fn beside_once(
-    has_begun: &dyn Fn() -> Result<bool>,
-    dir: &Path,
-    call: Call,
-    conf: &Value,
-    nth: usize,
-    other: impl FnOnce() -> Result<Output> + Send,
-) -> Result<(Output, Option<Output>)> {
+pub(super) fn beside(dir: &Path, call: Call, nth: usize, other: &Call) -> Result<(Output, Option<Output>)> {
     thread::scope(|scope| {
-        let (output, other) = halted(dir, call, conf, nth, || {
-            let mut begun = has_begun()?;
-            let (other, start) = (scope.spawn(other), Instant::now());
-            while !other.is_finished() && !begun && start.elapsed() < LIMIT {
+        let (output, other) = halted(dir, call, nth, || {
+            // The halted call's own, of which a bond has two.
+            let before = marks(other.node())?;
+            let (running, start) = (scope.spawn(|| other.run()), Instant::now());
+            // A DEL leaves none.
+            while !other.is("DEL") && !running.is_finished() && start.elapsed() < LIMIT {
+                if marks(other.node())? > before {
+                    break;
+                }
                 thread::sleep(PAUSE);
-                begun = has_begun()?;
             }
             let start = Instant::now();
-            while !other.is_finished() && start.elapsed() < MEANWHILE {
+            while !running.is_finished() && start.elapsed() < MEANWHILE {
                 thread::sleep(PAUSE);
             }
-            Ok(other)
+            Ok(running)
         })?;
         let other = other.map(|other| other.join().map_err(|_| anyhow!("a thread panicked"))?);
         Ok((output, other.transpose()?))
     })
 }
 
-/// How many marks there are on the node's namespace, by which ADD and GC know of each other.
+/// How many marks there are of calls on the node, by which ADD and GC know of each other.
 fn marks(node: &Space) -> Result<usize> {
-    let inode = fs::metadata(node.ns.path())?.ino();
+    // Who comes first makes the file.
+    let Ok(file) = fs::metadata(node_lock(node)?) else { return Ok(0) };
+    let inode = file.ino();
     let locks = fs::read_to_string("/proc/locks").context("locks: read")?;
     Ok(locks.lines().filter(|line| line.contains("OFDLCK") && line.contains(&format!(":{inode} "))).count())
 }

@@ -70,7 +70,7 @@ fn rewritten(case: &Case, scene: &Scene, rewrite: &dyn Fn(&Attachment) -> Result
         let mut seen = Capture::everywhere(&scene.lan.node)?;
         let add = comes.attachment.call("ADD");
         let meanwhile = || rewrite(&comes.attachment);
-        let (output, done) = halted(&case.dir, add, &comes.attachment.conf, nth, meanwhile)?;
+        let (output, done) = halted(&case.dir, add, nth, meanwhile)?;
         let Some(done) = done else {
             output.success().context("undisturbed")?;
             comes.attachment.del()?;

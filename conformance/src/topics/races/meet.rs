@@ -53,13 +53,12 @@ fn last_del_meets_first_add(case: &Case, scene: &Scene) -> Result<()> {
         for nth in (1..).step_by(scene.device.stride(if halted == "DEL" { 1 } else { 8 })) {
             one.attachment.add()?;
             let of = |command: &str| if command == "DEL" { &one.attachment } else { &two.attachment };
-            let other = || of(beside).call(beside).run();
-            let (first, second) =
-                super::halt::beside(&case.dir, of(halted).call(halted), &of(halted).conf, nth, other)?;
+            let other = of(beside).call(beside);
+            let (first, second) = super::halt::beside(&case.dir, of(halted).call(halted), nth, &other)?;
             let context = || format!("{beside} after request {nth} of {halted}");
             let first = first.success().with_context(context)?;
             let Some(second) = second else {
-                of(beside).call(beside).succeed()?;
+                other.succeed()?;
                 two.attachment.del()?;
                 break;
             };
@@ -79,8 +78,7 @@ fn failing_add_meets_another(case: &Case, scene: &Scene) -> Result<()> {
     let doomed = fails.doomed();
     let mut met = 0;
     for nth in (1..).step_by(scene.device.stride(3)) {
-        let other = || comes.attachment.call("ADD").run();
-        let (failed, added) = beside(&case.dir, doomed.call("ADD"), &doomed.conf, nth, other)?;
+        let (failed, added) = beside(&case.dir, doomed.call("ADD"), nth, &comes.attachment.call("ADD"))?;
         let context = || format!("ADD after request {nth} of one that fails");
         failed.any_failure().with_context(context)?;
         let Some(added) = added else { break };

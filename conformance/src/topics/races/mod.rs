@@ -6,9 +6,11 @@ mod gone;
 mod halt;
 mod mac;
 mod meet;
+mod outsider;
 mod random;
 mod scene;
 
 use crate::runner::Test;
 
-pub(super) const TESTS: &[&[Test]] = &[meet::TESTS, collect::TESTS, crowd::TESTS, gone::TESTS, mac::TESTS];
+pub(super) const TESTS: &[&[Test]] =
+    &[meet::TESTS, collect::TESTS, crowd::TESTS, gone::TESTS, mac::TESTS, outsider::TESTS];

@@ -141,10 +141,10 @@ impl Scene {
     }
 
     /// GC of the network, with these attachments as the valid ones.
-    pub(super) fn collect(&self, valid: &[&Attachment]) -> (Call, Value) {
+    pub(super) fn collect(&self, valid: &[&Attachment]) -> Call {
         let valid: Vec<_> = valid.iter().map(|a| json!({ "containerID": a.container, "ifname": a.ifname })).collect();
         let conf = merged(&self.conf(0), json!({ "cni.dev/valid-attachments": valid }));
-        (self.case.call(&self.lan.node, conf["type"].as_str().unwrap_or_default(), "GC").conf(&conf), conf)
+        self.case.call(&self.lan.node, conf["type"].as_str().unwrap_or_default(), "GC").conf(&conf)
     }
 
     /// Fails unless all that was added has gone with its DEL, and the rest, a bridge, goes with GC.
@@ -162,7 +162,7 @@ impl Scene {
             // What a namespace held that is gone goes when the kernel has the time.
             _ => soon(is_same).context("after DEL")?,
         }
-        self.collect(&[]).0.succeed()?;
+        self.collect(&[]).succeed()?;
         is_same().context("after GC")
     }
 }

@@ -7,7 +7,9 @@ mod interrupted;
 mod kill;
 mod scene;
 mod terminate;
+mod threads;
 
 use crate::runner::Test;
 
-pub(super) const TESTS: &[&[Test]] = &[kill::TESTS, faults::TESTS, interrupted::TESTS, terminate::TESTS, dhcp::TESTS];
+pub(super) const TESTS: &[&[Test]] =
+    &[kill::TESTS, faults::TESTS, interrupted::TESTS, terminate::TESTS, threads::TESTS, dhcp::TESTS];

@@ -244,7 +244,9 @@ fn locked(folder: &OwnedFd, patience: Duration) -> Result<bool, rustix::io::Errn
             // A second descriptor of the same opening, whose lock it is.
             let folder = rustix::io::fcntl_dupfd_cloexec(folder, 0)?;
             let (done, wait) = std::sync::mpsc::channel();
-            std::thread::spawn(move || done.send(rustix::fs::flock(folder, FlockOperation::LockExclusive)));
+            std::thread::Builder::new()
+                .spawn(move || done.send(rustix::fs::flock(folder, FlockOperation::LockExclusive)))
+                .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN))?;
             wait.recv_timeout(patience).map_or(Ok(false), |locked| locked.map(|()| true))
         }
         other => other.map(|()| true),

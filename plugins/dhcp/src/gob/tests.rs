@@ -129,6 +129,7 @@ fn every_type_of_the_protocol_comes_back_as_it_went() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it is about size, for which an interpreter takes minutes")]
 fn what_is_beyond_bounds_is_refused() {
     let refused = |stream: &[u8], why: &str| {
         let mut incoming = Incoming::new();
