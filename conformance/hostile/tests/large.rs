@@ -42,9 +42,17 @@ fn measure(target: &str, room: usize, inside: &impl Fn() -> String) -> Duration 
 }
 
 fn is_in_proportion(target: &str, inside: impl Fn() -> String) {
-    let long = measure(target, LENGTH, &inside);
-    let short = measure(target, LENGTH / 4, &inside);
-    assert!(long < LITTLE || long < short * MOST_TIMES, "{target}: {short:?}, and {long:?} for four times as much");
+    let mut found = Vec::new();
+    // What others do to the memory's caches shows in one of them, and work for each pair in all.
+    for _ in 0..3 {
+        let long = measure(target, LENGTH, &inside);
+        let short = measure(target, LENGTH / 4, &inside);
+        if long < LITTLE || long < short * MOST_TIMES {
+            return;
+        }
+        found.push((short, long));
+    }
+    panic!("{target}: for a text, and for one four times as long: {found:?}");
 }
 
 /// The n-th IPv4 address of a network of 8 bits.
