@@ -139,6 +139,7 @@ pub(crate) async fn set_up_vlans(cx: &Context<Config>, port: u32) -> Result<()> 
         }
     }
     for vlan in config.vlans() {
+        cx.turn().await;
         cx.host.add_vlan(port, vlan, false).await?;
     }
     Ok(())

@@ -166,6 +166,7 @@ pub(crate) async fn direct(cx: &mut Context<Config>) -> Result<Link> {
     let pod = cx.pod()?;
     set_checksum(&cx.conf.plugin, pod, &name)?;
     for entry in cx.conf.plugin.entries(&underlay.own) {
+        cx.turn().await;
         pod.add_fdb(link.index, entry, false).await?;
     }
     Ok(link)

@@ -57,6 +57,7 @@ async fn forwarding(cx: &Context<Config>, device: &Link, wanted: &[Fdb]) -> Resu
         cx.host.add_altnames(device.index, &names).await?;
     }
     for entry in missing {
+        cx.turn().await;
         cx.host.add_fdb(device.index, entry, device.master.is_some()).await?;
     }
     for stale in recorded.iter().filter(|entry| !wanted.contains(entry)) {

@@ -101,7 +101,7 @@ where
     found
 }
 
-/// The first two or four bytes of a value as the kernel's number; 0 where it is shorter.
+/// A value of one or two bytes, or the first four of a longer one, as the kernel's number; 0 where it is none.
 pub(crate) fn number(value: &[u8]) -> u32 {
     match *value {
         [a] => a.into(),

@@ -8,7 +8,7 @@ use podwire_spec::Mac;
 use crate::{
     AdSelect, ArpValidate, BondMode, Choice, FailOverMac, Kind, LacpRate, Link, Net, PrimaryReselect, Result,
     XmitHashPolicy,
-    attribute::{attributes, number},
+    attribute::attributes,
     link::Device,
     link_message::{LinkRequest, mac},
     message::Message,
@@ -226,8 +226,8 @@ impl BondPort {
         for (kind, value) in attributes(options) {
             match kind {
                 // `BOND_STATE_ACTIVE`, `BMSR_LSTATUS` that is up: both are 0.
-                STATE => port.active = number(value) == 0,
-                MII_STATUS => port.up = number(value) == 0,
+                STATE => port.active = value == [0],
+                MII_STATUS => port.up = value == [0],
                 PERM_HWADDR => port.mac = mac(value),
                 _ => {}
             }

@@ -192,9 +192,14 @@ impl Net {
     /// # Errors
     /// EEXIST where one is taken in the namespace; EINVAL where they all together pass 64 KiB.
     pub async fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
-        let message = Message::NewLinkProp(altnames(index, names));
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
         let object = || format!("altname \"{}\"", names.join("\", \""));
+        let request = altnames(index, names);
+        if request.attributes.as_bytes().len() > usize::from(u16::MAX) {
+            // An attribute cannot say that it is as long, and the kernel would take part of it.
+            return Err(Error::new(object(), "add", Errno::EINVAL));
+        }
+        let message = Message::NewLinkProp(request);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.request(object, "add", message, flags).await.map(drop)
     }
 

@@ -79,10 +79,12 @@ impl Netns {
             }
             done.send(locked.map(|()| NetnsLock(file)))
         });
-        started.map_err(|error| Error::io(self.name(), "start a thread to wait for the lock of", &error))?;
-        let outcome = match tokio::time::timeout(PATIENCE, waited).await {
-            Ok(Ok(locked)) => locked.map_err(failed),
-            Ok(Err(_)) | Err(_) => Err(Error::new(self.name(), "lock", Errno::ETIMEDOUT)),
+        let outcome = match started {
+            Err(error) => Err(Error::io(self.name(), "start a thread to wait for the lock of", &error)),
+            Ok(_) => match tokio::time::timeout(PATIENCE, waited).await {
+                Ok(Ok(locked)) => locked.map_err(failed),
+                Ok(Err(_)) | Err(_) => Err(Error::new(self.name(), "lock", Errno::ETIMEDOUT)),
+            },
         };
         if let Some(step) = step {
             step.end("wait for the lock of", self.name(), outcome.as_ref().err().map(Error::why).as_deref());
@@ -148,7 +150,7 @@ impl Netns {
             match root_only(&path) {
                 Ok(file) => return Ok(file),
                 // An ordinary user's node, or a machine without a place for such files: then there is the namespace.
-                Err(Errno::EACCES | Errno::EROFS | Errno::ENOENT) => {}
+                Err(Errno::EACCES | Errno::EROFS | Errno::ENOENT | Errno::ENOSPC | Errno::EDQUOT) => {}
                 Err(errno) => return Err(Error::new(format!("file {path:?}"), "open", errno)),
             }
         }

@@ -97,6 +97,18 @@ unsafe impl GlobalAlloc for Memory {
         self.take(layout).unwrap_or_else(|| unsafe { GlobalDlmalloc.alloc(layout) })
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match self.take(layout) {
+            // SAFETY: the place is as large. It may have been given to somebody before.
+            Some(place) => unsafe {
+                place.write_bytes(0, layout.size());
+                place
+            },
+            // SAFETY: the layout is the caller's promise. What is fresh from the kernel is not written to.
+            None => unsafe { GlobalDlmalloc.alloc_zeroed(layout) },
+        }
+    }
+
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         match self.offset(place) {
             Some(start) => {
@@ -112,7 +124,7 @@ unsafe impl GlobalAlloc for Memory {
             // SAFETY: as in `dealloc`.
             return unsafe { GlobalDlmalloc.realloc(place, layout, size) };
         };
-        if size <= layout.size() || (size <= LARGEST && self.shift(start + layout.size(), start + size)) {
+        if size <= LARGEST && self.shift(start + layout.size(), start + size) || size <= layout.size() {
             return place;
         }
         // SAFETY: the size is the caller's promise, the alignment is that of a layout; the new place is another one, and
@@ -152,6 +164,10 @@ mod tests {
             first.write_bytes(7, 10);
             let moved = memory.realloc(first, layout(10, 1), 11);
             assert_eq!((memory.offset(moved), moved.read(), moved.add(9).read()), (Some(24), 7, 7));
+            let shrunk = memory.realloc(moved, layout(11, 1), 1);
+            let zeroed = memory.alloc_zeroed(layout(10, 1));
+            assert_eq!((shrunk, memory.offset(zeroed)), (moved, Some(25)));
+            assert!((0..10).all(|byte| zeroed.add(byte).read() == 0));
         }
     }
 

@@ -17,7 +17,15 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 /// To be awaited by whoever is about to use tokio's sockets, timers or processes: it comes to an end where these work.
 pub async fn started() {
-    poll_fn(|_| if Handle::try_current().is_ok() { Poll::Ready(()) } else { Poll::Pending }).await;
+    let look = |cx: &mut Context<'_>| {
+        if Handle::try_current().is_ok() {
+            return Poll::Ready(());
+        }
+        // Whoever waits for many asks only those again that want to be.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    };
+    poll_fn(look).await;
 }
 
 /// A runtime that starts when it is needed. It is not taken down: the process is about to end.
@@ -93,6 +101,17 @@ mod tests {
         assert!(runtime.0.get().is_some());
         // In a runtime from the beginning.
         runtime.run(started()).unwrap();
+    }
+
+    #[test]
+    fn many_can_begin_to_wait_at_the_same_time() {
+        let one = async || {
+            started().await;
+            tokio::task::yield_now().await;
+            Ok::<_, ()>(1)
+        };
+        let all = futures_util::future::try_join_all((0..40).map(|_| one()));
+        assert_eq!(Lazy::default().run(all).unwrap().unwrap().len(), 40);
     }
 
     #[test]

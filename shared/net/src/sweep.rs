@@ -32,7 +32,9 @@ impl Net {
             }
             // Those that no thread took.
             queue.delete(self).await;
-            tokio::task::yield_now().await;
+            if links.len() > TURN {
+                tokio::task::yield_now().await;
+            }
         }
         errors.into_inner().unwrap_or_else(PoisonError::into_inner)
     }

@@ -217,6 +217,7 @@ impl<C> Context<C> {
             let loopback = loopback(home).await?;
             let mut errors = Vec::new();
             for loan in Loan::all(&loopback.altnames).iter().filter(|loan| is_meant(loan)).rev() {
+                self.turn().await;
                 let returned = self.take_home(home, &loopback, loan, in_pod).await;
                 errors.extend(returned.with_context(|| format!("give back link {:?}", loan.name)).err());
             }

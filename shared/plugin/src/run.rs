@@ -138,7 +138,7 @@ fn print(mut text: String) -> std::io::Result<String> {
     std::io::stdout().write_all(text.as_bytes()).map(|()| text)
 }
 
-fn bug() -> Error {
+pub(crate) fn bug() -> Error {
     Error::new(code::BUG, "the plugin panicked, which is a bug in it; what the call had done was undone")
         .with_details("what happened is on stderr")
 }
@@ -210,7 +210,7 @@ fn serve<P: Plugin>(runtime: &Lazy, env: Env, conf: NetConf<P::Config>) -> Resul
             Ok(told)
         }
         Err(error) => {
-            if let Err(undo) = runtime.run(cx.roll_back()).map_err(|error| no_runtime(&error)).flatten() {
+            if let Err(undo) = cx.roll_back(runtime) {
                 tracing::error!("after a failure: {undo:#}");
                 return Err(error.context(format!("{undo:#}")).context("the call failed, and so did its undoing"));
             }
@@ -219,7 +219,7 @@ fn serve<P: Plugin>(runtime: &Lazy, env: Env, conf: NetConf<P::Config>) -> Resul
     }
 }
 
-fn no_runtime(error: &io::Error) -> anyhow::Error {
+pub(crate) fn no_runtime(error: &io::Error) -> anyhow::Error {
     podwire_net::Error::io("runtime", "start", error).into()
 }
 
@@ -271,6 +271,7 @@ mod tests {
         async fn del(cx: &mut Context<Config>) -> Result<()> {
             // There is no pod, so taking this back fails, and that is how the test sees that it was tried.
             cx.undo_pod_link(7);
+            cx.undo_by::<()>("what panics too", async |_| panic!("as the test wants it"));
             panic!("as the test wants it")
         }
         async fn check(_: &mut Context<Config>) -> Result<()> {
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(error.code, code::BUG, "{error}");
         assert!(
             error.details.contains("undo: delete the pod's link 7") && error.details.contains("panicked"),
-            "{error}"
+            "one undo that panics keeps no other from being tried: {error}"
         );
     }
 

@@ -209,12 +209,14 @@ impl<C> Context<C> {
         let dead = self.dead_users(valid).await?;
         // Other plugins share other links, with more to them than is known here.
         for (shim, users) in dead.iter().filter(|(link, _)| is_shim(link)) {
+            self.turn().await;
             let closed = self.close_to(shim, users).await;
             errors.extend(if closed.is_ok() { self.release(shim, users).await.err() } else { closed.err() });
         }
         // One that an ADD left which was killed before it was a user.
         let links = self.host.links().await?;
         for shim in links.iter().filter(|link| parent_of(link).is_some() && self.is_of_network(link)) {
+            self.turn().await;
             errors.extend(self.release(shim, &[]).await.err());
         }
         join(errors)

@@ -3,11 +3,20 @@
 //! It reverses this call's own changes and nothing else: what was there before stays, whoever made it. Each change
 //! brings its own way back along, so that a plugin carries no other's.
 
-use std::{fmt, pin::Pin};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+};
 
+use podwire_net::runtime::Lazy;
 use podwire_trace::Step;
 
-use crate::{Context, Result, output::join};
+use crate::{
+    Context, Result,
+    output::join,
+    run::{bug, no_runtime},
+};
 
 /// How to take back one change.
 pub(crate) struct Undo<C> {
@@ -66,16 +75,18 @@ impl<C> Context<C> {
         self.undo_by(what, async move |cx| Ok(cx.pod()?.delete_link_at(index).await?));
     }
 
-    /// Takes everything back that this call has done, the last first. All of it is tried.
-    pub(crate) async fn roll_back(&mut self) -> Result<()> {
+    /// Takes everything back that this call has done, the last first. All of it is tried, each by itself: one can need a
+    /// runtime that does not start, or panic.
+    pub(crate) fn roll_back(&mut self, runtime: &Lazy) -> Result<()> {
         let mut errors = Vec::new();
         while let Some(undo) = self.changes.own.pop() {
-            errors.extend(self.take_back(undo).await.err());
+            errors.extend(alone(runtime, self.take_back(undo)).err());
         }
         if !self.changes.shared.is_empty() {
-            let _lock = self.host.ns().lock().await.map_err(|error| errors.push(error.into()));
+            let lock = async { Ok(self.host.ns().lock().await?) };
+            let _lock = alone(runtime, lock).map_err(|error| errors.push(error));
             while let Some(undo) = self.changes.shared.pop() {
-                errors.extend(self.take_back(undo).await.err());
+                errors.extend(alone(runtime, self.take_back(undo)).err());
             }
         }
         join(errors)
@@ -88,5 +99,13 @@ impl<C> Context<C> {
             step.end("undo", &undo.what, outcome.as_ref().err().map(|error| format!("{error:#}")).as_deref());
         }
         outcome.map_err(|error| error.context(format!("undo: {}", undo.what)))
+    }
+}
+
+fn alone<T>(runtime: &Lazy, step: impl Future<Output = Result<T>>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(|| runtime.run(step))) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(no_runtime(&error)),
+        Err(_) => Err(bug().into()),
     }
 }

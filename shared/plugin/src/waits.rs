@@ -1,7 +1,7 @@
 //! What an address plugin asks of this program: to wait so that SIGTERM is heard, to speak with the pod's network, and to
 //! know what GC is to spare.
 
-use std::{cell::OnceCell, net::IpAddr, os::fd::BorrowedFd, path::Path, pin::pin, rc::Rc, time::Duration};
+use std::{cell::OnceCell, net::IpAddr, os::fd::BorrowedFd, path::Path, rc::Rc, time::Duration};
 
 use futures_util::FutureExt;
 use podwire_ipam::Runner;
@@ -95,13 +95,7 @@ pub(crate) fn ended() -> Error {
     Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone")
 }
 
-/// The outcome of requests to the kernel, which does them while they are sent: they are done when they were asked for, or
-/// after giving way to others, of whom there are none here.
-fn at_once<T>(request: impl Future<Output = T>) -> T {
-    let mut request = pin!(request);
-    loop {
-        if let Some(outcome) = request.as_mut().now_or_never() {
-            return outcome;
-        }
-    }
+/// The outcome of a request to the kernel, which does it while it is sent.
+fn at_once<T>(request: impl Future<Output = podwire_net::Result<T>>) -> podwire_net::Result<T> {
+    request.now_or_never().unwrap_or_else(|| Err(podwire_net::Error::new("request", "wait for", Errno::EWOULDBLOCK)))
 }

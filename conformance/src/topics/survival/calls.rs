@@ -29,7 +29,7 @@ macro_rules! known {
 // The errnos are those of the seven that the manual names for the call, or that file systems and drivers return from it.
 known! {
     socket SYS_socket false [ENOBUFS ENOMEM EPERM]
-    // tokio makes one when it starts, and panics without: before anything was done, and what is printed is an error.
+    // tokio makes one when it starts, and panics without. What was done is undone, but the error cannot name the errno.
     socketpair SYS_socketpair false []
     bind SYS_bind false [ENOMEM EPERM]
     accept4 SYS_accept4 false [ENOBUFS EINTR ENOMEM EPERM]
@@ -199,6 +199,7 @@ mod tests {
         assert!(changes(&open(libc::O_WRONLY | libc::O_CREAT)));
         assert!(!changes(&open(libc::O_RDONLY | libc::O_CLOEXEC)));
     }
+
     #[test]
     fn what_wakes_a_thread_up_does_not_fail_and_other_writes_do() {
         let wake_up = EventFd::new().unwrap();

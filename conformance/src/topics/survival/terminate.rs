@@ -67,15 +67,16 @@ fn everywhere(case: &Case, device: Device) -> Result<()> {
             attachment.check(&output.success()?).with_context(at)?;
             attachment.del()?;
         } else {
-            ended += 1;
             // It has the signal's usual effect before the plugin has caught it.
             if output.status.signal() != Some(Signal::SIGTERM as i32) {
                 output.failure(106).with_context(at)?.says(&["SIGTERM"])?;
+                ended += 1;
             }
         }
         before.ensure_same(&scene.everything()?).with_context(at)?;
     }
-    ensure!(ended > 2, "SIGTERM was heard at {ended} of {points} calls");
+    // A loopback's ADD has nothing to wait for, and ends first.
+    ensure!(ended > points / 2 || device == Device::Loopback, "SIGTERM was heard at {ended} of {points} calls");
     case.note(format!("SIGTERM at {points} system calls, heard at {ended}"));
     Ok(())
 }
