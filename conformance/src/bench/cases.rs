@@ -80,8 +80,8 @@ const BRIDGE: Case = Case {
     below: Below::Neighbour,
     reference: true,
     floor: Floor { device: "bridge=cni0", dual: false, gateway: true, rules: None },
-    add: &[faster(5.0), Goal::aim(Measure::Faster(6.0)), ADD],
-    del: &[faster(1.5), DEL],
+    add: &[faster(6.0), ADD],
+    del: &[faster(5.0), DEL],
 };
 
 /// A device on a link of the node.
@@ -104,8 +104,8 @@ pub(super) const CASES: [Case; 9] = [
         title: "bridge, ipMasq",
         extra: || with(bridge(), "ipMasq", json!(true)),
         floor: Floor { rules: Some(Rules::Masquerade), ..BRIDGE.floor },
-        add: &[faster(10.0), Goal::aim(Measure::Faster(15.0)), ADD],
-        del: &[faster(3.0), DEL],
+        add: &[faster(15.0), ADD],
+        del: &[faster(10.0), DEL],
         ..BRIDGE
     },
     Case {
