@@ -3,8 +3,8 @@
 //! Valgrind's callgrind counts what a process executes itself; the kernel's work is not in it. The number hardly depends on
 //! the machine and not at all on its load: ids, addresses and the lengths of paths are always the same, each call is
 //! counted on a node of its own that has always the same links. The seeds of hash tables and random MAC addresses change it
-//! by less than one percent. A plugin that waits for the kernel, as `bond` does, looks again after every notification, and how
-//! many there are is chance: so each call is counted [`RUNS`] times, the most is recorded, and the least is compared with it.
+//! by less than one percent. Whether a plugin has to wait for the kernel, as `bond` mostly has, is chance, and on another
+//! machine another: so the most of [`RECORDED_RUNS`] is recorded, and the least of [`RUNS`] compared with it.
 //!
 //! The binaries do not choose other code on another processor, with one exception: a search for a byte looks whether there
 //! is AVX2 (a static musl chooses no functions when it starts). Under valgrind it is told of a processor that valgrind
@@ -31,6 +31,8 @@ use crate::runner::lacking_here;
 const AT_MOST: f64 = 1.05;
 /// Each call is counted so many times.
 const RUNS: usize = 3;
+/// And so many times for the record, so that it has waited at least once.
+const RECORDED_RUNS: usize = 12;
 /// Where everything is, in the sandbox: always the same path. Its `/run` is its own.
 const PLACE: &str = "/run/podwire";
 /// What a call needs at the least; a smaller number was not counted.
@@ -145,12 +147,12 @@ fn count(options: &Options) -> Result<Counts> {
     let plugins = &options.cni_path;
     mount(Some(plugins), &binaries, nothing, MsFlags::MS_BIND, nothing)
         .with_context(|| format!("{plugins:?}: bind to {binaries:?}"))?;
-    let choose = if options.update { u64::max } else { u64::min };
+    let how: Choice = if options.update { (RECORDED_RUNS, u64::max) } else { (RUNS, u64::min) };
     let mut counts = Counts::new();
     for case in CASES.iter().chain(&MORE) {
         if options.wants(case) && lacking_here(case.needs)?.is_empty() {
             eprintln!("{} ...", case.title);
-            let [add, del] = add_and_del(case, &binaries, choose).with_context(|| case.title)?;
+            let [add, del] = add_and_del(case, &binaries, how).with_context(|| case.title)?;
             counts.insert(format!("{}: ADD", case.title), add);
             counts.insert(format!("{}: DEL", case.title), del);
         }
@@ -167,11 +169,14 @@ fn count(options: &Options) -> Result<Counts> {
     Ok(counts)
 }
 
-/// ADD and DEL of a pod on a node that has had one before: the count that `choose` takes of two, again and again.
-fn add_and_del(case: &'static Case, binaries: &Path, choose: fn(u64, u64) -> u64) -> Result<[u64; 2]> {
+/// How many counts there are, and which of two is taken.
+type Choice = (usize, fn(u64, u64) -> u64);
+
+/// ADD and DEL of a pod on a node that has had one before.
+fn add_and_del(case: &'static Case, binaries: &Path, (runs, choose): Choice) -> Result<[u64; 2]> {
     let leases = Path::new(PLACE).join("leases");
     let mut chosen: Option<[u64; 2]> = None;
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         fs::remove_dir_all(&leases).ok();
         let (rig, seat) = (Rig::plugins(case, binaries, &leases)?, Seat::new(1)?);
         rig.add_and_del(&seat)?;

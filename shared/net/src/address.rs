@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use podwire_spec::Cidr;
 use rtnetlink::MulticastGroup;
 
-use crate::{Error, Net, Result, message::Message};
+use crate::{Error, Net, Result, message::Message, notification::Notification};
 
 /// An address of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,8 @@ impl Net {
                 None => Ok((!addresses.iter().any(|address| address.tentative)).then_some(())),
             }
         };
-        self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
+        let news = |event: Notification<'_>| event.is_about(index);
+        self.wait(&object, (MulticastGroup::Ipv6Ifaddr, news), Duration::from_secs(10), look).await
     }
 
     /// Waits until the link has a link-local address that is ready for use, and gives it (RFC 4862, section 5.3).
@@ -116,7 +117,8 @@ impl Net {
                 None => Ok(None),
             }
         };
-        self.wait(&object, MulticastGroup::Ipv6Ifaddr, Duration::from_secs(10), look).await
+        let news = |event: Notification<'_>| event.is_about(index);
+        self.wait(&object, (MulticastGroup::Ipv6Ifaddr, news), Duration::from_secs(10), look).await
     }
 
     /// Removes an address. One that is not there is no error: `false`.

@@ -12,6 +12,7 @@ use crate::{
     link_message::{LinkRequest, brport, ifla},
     links::links,
     message::Message,
+    notification::Notification,
 };
 
 /// `RTEXT_FILTER_BRVLAN_COMPRESSED` in `linux/rtnetlink.h`: a bridge's ports with their VLANs, in ranges.
@@ -151,7 +152,9 @@ impl Net {
             let in_service = link.operational && link.port.is_none_or(|port| port.enabled);
             Ok(in_service.then_some(link))
         };
-        self.wait(&object, MulticastGroup::Link, Duration::from_secs(5), look).await
+        // Before it is operational it cannot be in service, and there is nothing to look at, unless it is gone.
+        let news = |event: Notification<'_>| event.is_about(index) && (event.is_operational() || event.is_end());
+        self.wait(&object, (MulticastGroup::Link, news), Duration::from_secs(5), look).await
     }
 }
 

@@ -31,6 +31,7 @@ mod net;
 mod netns;
 pub mod nft;
 mod note;
+mod notification;
 mod number;
 mod packet;
 mod probe;

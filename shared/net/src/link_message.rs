@@ -309,7 +309,7 @@ impl Port {
 }
 
 /// RFC 2863's states: 0 is that of a driver that does not say, 6 is `up`.
-fn is_operational(state: u32) -> bool {
+pub(crate) fn is_operational(state: u32) -> bool {
     matches!(state, 0 | 6)
 }
 

@@ -14,7 +14,7 @@ use rtnetlink::{
 };
 use tokio::runtime::Handle;
 
-use crate::{Error, Netns, Result, message::Message, runtime, socket};
+use crate::{Error, Netns, Result, message::Message, notification::Notification, runtime, socket};
 
 /// How often an interrupted dump is repeated: each time means that somebody changed the table while it was read.
 const DUMP_ATTEMPTS: u32 = 64;
@@ -81,12 +81,12 @@ impl Net {
         &self.ns
     }
 
-    /// Waits until `look` finds what it looks for: it is asked again whenever the kernel notifies `group`, so that no
-    /// clock decides how long it takes.
+    /// Waits until `look` finds what it looks for: it is asked again whenever the kernel tells `group` what is `news`,
+    /// so that no clock decides how long it takes.
     pub(crate) async fn wait<T>(
         &self,
         object: &str,
-        group: MulticastGroup,
+        (group, news): (MulticastGroup, impl Fn(Notification<'_>) -> bool),
         patience: Duration,
         look: impl AsyncFn() -> Result<Option<T>>,
     ) -> Result<T> {
@@ -95,7 +95,10 @@ impl Net {
         }
         // Subscribed before the next look, so that nothing is missed between the two.
         let events = self.watch(object, group).await?;
-        self.wait_on(&events, object, patience, look).await
+        match look().await? {
+            Some(found) => Ok(found),
+            None => self.wait_on((&events, news), object, patience, look).await,
+        }
     }
 
     /// A socket that is told of what happens to `group`.
@@ -112,10 +115,10 @@ impl Net {
         self.ns.run(subscribe)?.map_err(|error| Error::io(object, "watch", &error))
     }
 
-    /// Looks at once, and again whenever `events` has something.
+    /// Looks whenever `events` has what is `news`.
     pub(crate) async fn wait_on<T>(
         &self,
-        events: &TokioSocket,
+        (events, news): (&TokioSocket, impl Fn(Notification<'_>) -> bool),
         object: &str,
         patience: Duration,
         look: impl AsyncFn() -> Result<Option<T>>,
@@ -123,16 +126,16 @@ impl Net {
         let watch = async {
             let mut event = Vec::with_capacity(socket::BUFFER);
             loop {
-                if let Some(found) = look().await? {
-                    return Ok(found);
-                }
                 event.clear();
-                match events.recv(&mut event).await {
+                let is_news = match events.recv(&mut event).await {
+                    Ok(()) => news(Notification(&event)),
                     // More has happened than the socket could hold: all the more reason to look.
-                    Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => true,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                     Err(error) => return Err(Error::io(object, "watch", &error)),
-                    Ok(()) => {}
+                };
+                if is_news && let Some(found) = look().await? {
+                    return Ok(found);
                 }
             }
         };

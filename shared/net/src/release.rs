@@ -25,7 +25,10 @@ use rtnetlink::{
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 
-use crate::{Errno, Error, Link, Net, Result, link_message::LinkRequest, message::Message, net::acknowledged};
+use crate::{
+    Errno, Error, Link, Net, Result, link_message::LinkRequest, message::Message, net::acknowledged,
+    notification::Notification,
+};
 
 /// How long a link may take to go; on a node where many others change links too it has to queue.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -56,7 +59,8 @@ impl Net {
             return self.delete_link_at(link.index).await;
         }
         let look = async || Ok(self.link_at(link.index).await?.is_none().then_some(()));
-        let gone = pin!(self.wait_on(&events, object, PATIENCE, look));
+        let news = |event: Notification<'_>| event.is_end() && event.is_about(link.index);
+        let gone = pin!(self.wait_on((&events, news), object, PATIENCE, look));
         match select(pin!(verdict(reader)), gone).await {
             Either::Left((Ok(0), _)) => Ok(true),
             Either::Left((Ok(errno), _)) => {
