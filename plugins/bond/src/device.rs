@@ -12,26 +12,26 @@ use crate::config::Config;
 /// Makes the bond in the pod and puts the links into it.
 pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let in_pod = cx.conf.plugin.links_in_container;
-    let links = find_links(cx).await?;
+    let links = find_links(cx)?;
     let mtu = mtu(&cx.conf.plugin, &links)?;
     let (options, ifname) = (cx.conf.plugin.bond(), cx.conf.plugin.ifname(&cx.env).to_owned());
     // Without a MAC address asked for, the bond takes that of its first link.
     let mac = cx.requested_mac(None);
     let spec = LinkSpec { mtu: Some(mtu), mac, ..LinkSpec::new(&ifname, Some(options.kind())) };
     // The bond comes first: if its name is taken in the pod, no link of the node has been touched.
-    let bond = cx.create_in_pod(true, spec).await?;
+    let bond = cx.create_in_pod(true, &spec)?;
     let mut macs = Vec::new();
     let names: Vec<_> = cx.conf.plugin.links.iter().map(|link| link.name.clone()).collect();
     for (name, link) in names.iter().zip(&links) {
         cx.turn().await;
         let moved = cx.lend(link, in_pod).await?;
-        add_port(cx, &bond, &moved, &mut macs).await?;
+        add_port(cx, &bond, &moved, &mut macs)?;
         if cx.conf.plugin.primary.as_ref() == Some(name) {
-            cx.pod()?.set_primary(&bond, moved.index).await?;
+            cx.pod()?.set_primary(&bond, moved.index)?;
         }
     }
     let gone = || net::Error::new(format!("bond {ifname:?}"), "read", Errno::ENODEV);
-    let pod = cx.pod()?.link_at(bond.index).await?.ok_or_else(gone)?;
+    let pod = cx.pod()?.link_at(bond.index)?.ok_or_else(gone)?;
     Ok(Attached { node: vec![], pod })
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn settle(cx: &Context<Config>, bond: &Link) -> Result<()> {
 /// Takes the bond away and gives its links back.
 pub(crate) async fn detach(cx: &Context<Config>) -> Result<()> {
     let mut errors = Vec::new();
-    let strays = match delete_bond(cx).await {
+    let strays = match delete_bond(cx) {
         Ok(ports) => ports,
         Err(error) => {
             errors.push(error);
@@ -62,40 +62,40 @@ pub(crate) async fn detach(cx: &Context<Config>) -> Result<()> {
     if errors.is_empty() {
         errors.extend(cx.give_back().await.err());
         for name in strays {
-            errors.extend(return_stray(cx, &name).await.err());
+            errors.extend(return_stray(cx, &name).err());
         }
     }
     join(errors)
 }
 
 /// STATUS: are the links there, or lent to a pod?
-pub(crate) async fn are_links_there(cx: &Context<Config>) -> Result<()> {
+pub(crate) fn are_links_there(cx: &Context<Config>) -> Result<()> {
     if cx.conf.plugin.links_in_container {
         return Ok(());
     }
     for wanted in &cx.conf.plugin.links {
         let name = &wanted.name;
-        if cx.host.link(name).await?.is_none() && cx.borrower_of(name).await?.is_none() {
-            return Err(missing(cx, name).await?.into());
+        if cx.host.link(name)?.is_none() && cx.borrower_of(name)?.is_none() {
+            return Err(missing(cx, name)?.into());
         }
     }
     Ok(())
 }
 
 /// The links, which must be there and free.
-async fn find_links(cx: &Context<Config>) -> Result<Vec<Link>> {
+fn find_links(cx: &Context<Config>) -> Result<Vec<Link>> {
     let net = cx.net(cx.conf.plugin.links_in_container)?;
     let mut links: Vec<Link> = Vec::new();
     for wanted in &cx.conf.plugin.links {
         let name = &wanted.name;
-        let Some(link) = net.link(name).await? else { return Err(missing(cx, name).await?.into()) };
+        let Some(link) = net.link(name)? else { return Err(missing(cx, name)?.into()) };
         // It may have been found by an altname; two of its names are one link.
         if let Some(other) = links.iter().find(|other| other.index == link.index) {
             let why = format!("{name:?} and {:?} are one link", other.name);
             return Err(Error::invalid("links", why).into());
         }
         if let Some(master) = link.master {
-            let master = net.link_at(master).await?.map_or_else(|| format!("number {master}"), |link| link.name);
+            let master = net.link_at(master)?.map_or_else(|| format!("number {master}"), |link| link.name);
             return Err(Error::new(code::DIFFERENT, format!("link {name:?}: is a port of {master:?} already"))
                 .with_details("a link can be in one bond or bridge only; take it out of that first")
                 .into());
@@ -106,9 +106,9 @@ async fn find_links(cx: &Context<Config>) -> Result<Vec<Link>> {
 }
 
 /// What to say of a link that is not there.
-async fn missing(cx: &Context<Config>, name: &str) -> Result<Error> {
+fn missing(cx: &Context<Config>, name: &str) -> Result<Error> {
     let in_pod = cx.conf.plugin.links_in_container;
-    if !in_pod && let Some(borrower) = cx.borrower_of(name).await? {
+    if !in_pod && let Some(borrower) = cx.borrower_of(name)? {
         if borrower == cx.label.borrower() {
             return Ok(Error::new(code::EXISTS, format!("link {name:?}: this attachment has it already"))
                 .with_details("it was added before, and not deleted: call DEL first"));
@@ -117,7 +117,7 @@ async fn missing(cx: &Context<Config>, name: &str) -> Result<Error> {
             .with_details("a link of the node is in one pod only; it comes back when that pod is deleted"));
     }
     let place = if in_pod { "the pod" } else { "the node's namespace" };
-    let links = cx.net(in_pod)?.links().await?;
+    let links = cx.net(in_pod)?.links()?;
     let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
     Ok(Error::invalid("links", format!("link {name:?}: not found in {place}{near}")))
 }
@@ -137,38 +137,38 @@ fn mtu(config: &Config, links: &[Link]) -> Result<u32> {
 }
 
 /// Puts a link into the bond, which sets it up. `macs` are the addresses of those that are in it already.
-async fn add_port(cx: &Context<Config>, bond: &Link, link: &Link, macs: &mut Vec<Mac>) -> Result<()> {
+fn add_port(cx: &Context<Config>, bond: &Link, link: &Link, macs: &mut Vec<Mac>) -> Result<()> {
     let pod = cx.pod()?;
     let mut own = link.mac;
     if cx.conf.plugin.needs_distinct_macs() && own.is_some_and(|mac| macs.contains(&mac)) {
         own = Some(random_mac());
-        pod.change_link(link.index, &LinkChange { mac: own, ..LinkChange::default() }).await?;
+        pod.change_link(link.index, &LinkChange { mac: own, ..LinkChange::default() })?;
     }
     macs.extend(own);
-    Ok(pod.change_link(link.index, &LinkChange { master: Some(bond.index), ..LinkChange::default() }).await?)
+    Ok(pod.change_link(link.index, &LinkChange { master: Some(bond.index), ..LinkChange::default() })?)
 }
 
 /// Deletes the bond, and returns the names of its ports that nothing is noted of, as the plugin leaves them that others
 /// use. A link of another kind under its name is not ours.
-async fn delete_bond(cx: &Context<Config>) -> Result<Vec<String>> {
+fn delete_bond(cx: &Context<Config>) -> Result<Vec<String>> {
     let Some(pod) = cx.pod_if_any()? else { return Ok(vec![]) };
-    let Some(bond) = pod.link(cx.conf.plugin.ifname(&cx.env)).await? else { return Ok(vec![]) };
+    let Some(bond) = pod.link(cx.conf.plugin.ifname(&cx.env))? else { return Ok(vec![]) };
     if Bond::of(&bond).is_none() {
         return Ok(vec![]);
     }
-    let ports = pod.ports(bond.index).await?;
-    pod.delete_link_at(bond.index).await?;
+    let ports = pod.ports(bond.index)?;
+    pod.delete_link_at(bond.index)?;
     let is_configured = |port: &Link| cx.conf.plugin.links.iter().any(|link| link.name == port.name);
     Ok(ports.into_iter().filter(is_configured).map(|port| port.name).collect())
 }
 
 /// Returns a link of the node that nothing is noted of and that is still in the pod.
-async fn return_stray(cx: &Context<Config>, name: &str) -> Result<()> {
+fn return_stray(cx: &Context<Config>, name: &str) -> Result<()> {
     if let (false, Some(pod)) = (cx.conf.plugin.links_in_container, cx.pod_if_any()?)
-        && let Some(link) = pod.link(name).await?
-        && cx.host.link(name).await?.is_none()
+        && let Some(link) = pod.link(name)?
+        && cx.host.link(name)?.is_none()
     {
-        pod.move_link(&link, cx.host.ns(), name).await?;
+        pod.move_link(&link, cx.host.ns(), name)?;
     }
     Ok(())
 }

@@ -59,8 +59,8 @@ impl Attach for Bond {
         device::settle(cx, &attached.pod).await.map(|()| Vec::new())
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, _made: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await
+    fn verify(cx: &Context<Config>, link: &Link, _made: &AddResult) -> Result<()> {
+        verify::verify(cx, link)
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -71,8 +71,8 @@ impl Attach for Bond {
         cx.give_back_dead(valid).await
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
-        cx.host.can_create("bond").await?;
-        device::are_links_there(cx).await
+    fn ready(cx: &Context<Config>) -> Result<()> {
+        cx.host.can_create("bond")?;
+        device::are_links_there(cx)
     }
 }

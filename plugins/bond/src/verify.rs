@@ -9,7 +9,7 @@ use podwire_plugin::{
 use crate::config::Config;
 
 /// Compares mode, options and links with what was asked for; `link` is the pod's.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let object = format!("pod's link {:?}", link.name);
     let Some(found) = Bond::of(link) else {
         return Err(Error::differs(object, "a bond", format!("type {:?}", link.kind)).into());
@@ -19,11 +19,11 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     }
     // Its user in the pod may have bridged it, as a virtual machine's manager does.
     if let Some(master) = link.master
-        && let Some(bridge) = cx.pod()?.link_at(master).await?
+        && let Some(bridge) = cx.pod()?.link_at(master)?
     {
         warn_of_bond(link, &bridge);
     }
-    let ports = cx.pod()?.ports(link.index).await?;
+    let ports = cx.pod()?.ports(link.index)?;
     let mut down = Vec::new();
     for wanted in &cx.conf.plugin.links {
         let name = &wanted.name;

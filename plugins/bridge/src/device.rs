@@ -18,9 +18,9 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
         // Whoever undoes the making of the bridge, or collects it, looks for ports and deletes it in one step, into which
         // a port must not fall.
         let lock = cx.host.ns().share().await?;
-        let bridge = ensure(cx).await?;
-        let mtu = mtu(cx, &bridge).await?;
-        let made = cx.create_port(&bridge, mac, mtu).await;
+        let bridge = ensure(cx)?;
+        let mtu = mtu(cx, &bridge)?;
+        let made = cx.create_port(&bridge, mac, mtu);
         drop(lock);
         match made {
             Ok((port, pod)) => {
@@ -36,8 +36,8 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
                 return Ok(Attached { node: vec![bridge, port], pod });
             }
             // Somebody else has removed the bridge between our look and our port.
-            Err(error) if error.is(Errno::EINVAL) && attempt < ATTEMPTS && is_gone(cx, &bridge).await? => {}
-            Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(error).await?.into()),
+            Err(error) if error.is(Errno::EINVAL) && attempt < ATTEMPTS && is_gone(cx, &bridge)? => {}
+            Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(&error)?.into()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -45,36 +45,36 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
 }
 
 /// The bridge as it is, or `None`; an error where the name is another device's.
-pub(crate) async fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
-    cx.bridge(&cx.conf.plugin.bridge).await
+pub(crate) fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
+    cx.bridge(&cx.conf.plugin.bridge)
 }
 
 /// GC, when the network has no pod left: removes the ports that podwire made for the network as a whole (the gateways of
 /// its VLANs), and the bridge if podwire made it for this network and no other has a port on it.
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
     let _lock = cx.host.ns().lock().await?;
-    let Some(bridge) = existing(cx).await? else { return Ok(()) };
-    if !cx.is_idle(bridge.index).await? {
+    let Some(bridge) = existing(cx)? else { return Ok(()) };
+    if !cx.is_idle(bridge.index)? {
         return Ok(());
     }
-    for port in cx.host.ports(bridge.index).await?.iter().filter(|port| cx.is_of_network(port)) {
-        cx.host.delete_link_at(port.index).await?;
+    for port in cx.host.ports(bridge.index)?.iter().filter(|port| cx.is_of_network(port)) {
+        cx.host.delete_link_at(port.index)?;
     }
-    if cx.is_of_network(&bridge) && cx.host.ports(bridge.index).await?.is_empty() {
-        cx.host.delete_link_at(bridge.index).await?;
+    if cx.is_of_network(&bridge) && cx.host.ports(bridge.index)?.is_empty() {
+        cx.host.delete_link_at(bridge.index)?;
     }
     Ok(())
 }
 
-async fn is_gone(cx: &Context<Config>, bridge: &Link) -> Result<bool> {
-    Ok(cx.host.link_at(bridge.index).await?.is_none())
+fn is_gone(cx: &Context<Config>, bridge: &Link) -> Result<bool> {
+    Ok(cx.host.link_at(bridge.index)?.is_none())
 }
 
 /// The bridge, made or found, up, and with the options that the configuration asks of it.
-async fn ensure(cx: &mut Context<Config>) -> Result<Link> {
+fn ensure(cx: &mut Context<Config>) -> Result<Link> {
     let config = &cx.conf.plugin;
     let (name, mtu, vlan_filtering) = (config.bridge.clone(), config.mtu(), config.wants_vlans());
-    let bridge = cx.ensure_bridge(BridgeSpec { name: &name, mtu, vlan_filtering }).await?;
+    let bridge = cx.ensure_bridge(BridgeSpec { name: &name, mtu, vlan_filtering })?;
     let config = &cx.conf.plugin;
     let change = LinkChange {
         up: (!bridge.up).then_some(true),
@@ -82,7 +82,7 @@ async fn ensure(cx: &mut Context<Config>) -> Result<Link> {
         ..LinkChange::default()
     };
     if change.up.is_some() || change.promisc.is_some() {
-        cx.host.change_link(bridge.index, &change).await?;
+        cx.host.change_link(bridge.index, &change)?;
     }
     if config.wants_vlans() && !bridge.vlan_filtering {
         if !bridge.alias.starts_with("podwire:") {
@@ -91,16 +91,16 @@ async fn ensure(cx: &mut Context<Config>) -> Result<Link> {
                 .with_details(format!("podwire did not make it, so it is left alone; switch it on by: {how}"))
                 .into());
         }
-        cx.host.enable_vlan_filtering(&bridge).await?;
+        cx.host.enable_vlan_filtering(&bridge)?;
     }
     Ok(bridge)
 }
 
 /// The MTU of the pair: the configuration's, else the bridge's.
-async fn mtu(cx: &Context<Config>, bridge: &Link) -> Result<u32> {
+fn mtu(cx: &Context<Config>, bridge: &Link) -> Result<u32> {
     let wanted = cx.conf.plugin.mtu().unwrap_or(bridge.mtu);
     // A bridge follows its only port's MTU, but a second port with a larger one would lose its large frames there.
-    if wanted > bridge.mtu && !cx.host.ports(bridge.index).await?.is_empty() {
+    if wanted > bridge.mtu && !cx.host.ports(bridge.index)?.is_empty() {
         let why = format!("{wanted} is above the {} bytes of bridge {:?}", bridge.mtu, bridge.name);
         return Err(Error::invalid("mtu", why)
             .with_details(
@@ -120,10 +120,10 @@ async fn set_up_port(cx: &Context<Config>, port: &Link) -> Result<()> {
             isolated: config.port_isolation.then_some(true),
             ..PortChange::default()
         };
-        cx.host.change_port(port.index, change).await?;
+        cx.host.change_port(port.index, change)?;
     }
     set_up_vlans(cx, port.index).await?;
-    cx.name_port(port).await
+    cx.name_port(port)
 }
 
 /// Puts a port into its VLANs.
@@ -134,13 +134,13 @@ pub(crate) async fn set_up_vlans(cx: &Context<Config>, port: u32) -> Result<()> 
     }
     if !config.preserve_default_vlan {
         // What the bridge put the port into by itself: its default VLAN, whichever it is.
-        for vlan in cx.host.vlans(port).await? {
-            cx.host.delete_vlan(port, vlan, false).await?;
+        for vlan in cx.host.vlans(port)? {
+            cx.host.delete_vlan(port, vlan, false)?;
         }
     }
     for vlan in config.vlans() {
         cx.turn().await;
-        cx.host.add_vlan(port, vlan, false).await?;
+        cx.host.add_vlan(port, vlan, false)?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
         return Ok(());
     }
     let link = interface(cx, bridge).await?;
-    let present: Vec<_> = cx.host.addresses(link.index).await?.into_iter().filter(|one| !one.automatic).collect();
+    let present: Vec<_> = cx.host.addresses(link.index)?.into_iter().filter(|one| !one.automatic).collect();
     for &gateway in &wanted {
         if present.iter().any(|address| address.cidr == gateway) {
             continue;
@@ -60,19 +60,19 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
                     .with_details("\"forceAddress\": true replaces it; or remove it, or choose another subnet")
                     .into());
             }
-            if cx.host.delete_address(link.index, other).await? {
+            if cx.host.delete_address(link.index, other)? {
                 let index = link.index;
                 cx.undo_by(format!("give address {other} back to the bridge"), async move |cx| {
-                    Ok(cx.host.add_address(index, other, false).await?)
+                    Ok(cx.host.add_address(index, other, false)?)
                 });
             }
         }
-        match cx.host.add_address(link.index, gateway, false).await {
+        match cx.host.add_address(link.index, gateway, false) {
             Ok(()) => {
                 let (link, bridge) = (link.index, bridge.index);
                 cx.undo_at_last_by(format!("remove address {gateway} unless others use it"), async move |cx| {
-                    if cx.is_idle(bridge).await? {
-                        cx.host.delete_address(link, gateway).await?;
+                    if cx.is_idle(bridge)? {
+                        cx.host.delete_address(link, gateway)?;
                     }
                     Ok(())
                 });
@@ -137,11 +137,11 @@ async fn interface(cx: &mut Context<Config>, bridge: &Link) -> Result<Link> {
     }
     let port = host_veth_name(&cx.conf.plugin.bridge, &vlan.to_string());
     let _lock = cx.host.ns().lock().await?;
-    let link = match cx.host.link(&name).await? {
+    let link = match cx.host.link(&name)? {
         Some(link) => link,
-        None => create_pair(cx, bridge, &name, &port).await?,
+        None => create_pair(cx, bridge, &name, &port)?,
     };
-    match cx.host.link(&port).await? {
+    match cx.host.link(&port)? {
         Some(port) if port.master == Some(bridge.index) && port.up && link.up => {}
         // Just made, or by a call that was killed half-way.
         Some(port) => plug_in(cx, &link, &port, bridge.index).await?,
@@ -151,14 +151,14 @@ async fn interface(cx: &mut Context<Config>, bridge: &Link) -> Result<Link> {
     Ok(link)
 }
 
-async fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: &str) -> Result<Link> {
+fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: &str) -> Result<Link> {
     let label = Label::of_network(&cx.conf.name).to_string();
     let spec = LinkSpec {
         mtu: Some(bridge.mtu),
         alias: Some(&label),
         ..LinkSpec::new(name, Some(Kind::Veth(Box::new(LinkSpec::new(port, None)))))
     };
-    let link = cx.host.create_link(&spec).await?;
+    let link = cx.host.create_link(&spec)?;
     if let Some(port) = link.peer {
         cx.undo_shared_port(port);
     }
@@ -169,9 +169,9 @@ async fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: 
 async fn plug_in(cx: &Context<Config>, link: &Link, port: &Link, bridge: u32) -> Result<()> {
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     let label = Label::of_network(&cx.conf.name).to_string();
-    cx.host.change_link(port.index, &LinkChange { master: Some(bridge), alias: Some(&label), ..up.clone() }).await?;
+    cx.host.change_link(port.index, &LinkChange { master: Some(bridge), alias: Some(&label), ..up.clone() })?;
     device::set_up_vlans(cx, port.index).await?;
-    cx.host.change_link(link.index, &up).await?;
+    cx.host.change_link(link.index, &up)?;
     Ok(())
 }
 

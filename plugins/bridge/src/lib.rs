@@ -40,7 +40,7 @@ impl Attach for Bridge {
         let bridge = &attached.node[0];
         // One that podwire made has its ports from podwire; those of another may be anything.
         if Label::parse(&bridge.alias).is_none() {
-            warn_of_bonds_on(&cx.host, bridge).await?;
+            warn_of_bonds_on(&cx.host, bridge)?;
         }
         Ok(attached)
     }
@@ -80,8 +80,8 @@ impl Attach for Bridge {
         config.macspoofchk
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
-        verify::verify(cx, link, made).await
+    fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+        verify::verify(cx, link, made)
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -103,15 +103,15 @@ impl Attach for Bridge {
         join(errors)
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
+    fn ready(cx: &Context<Config>) -> Result<()> {
         for kind in ["bridge", "veth"] {
-            cx.host.can_create(kind).await?;
+            cx.host.can_create(kind)?;
         }
         if cx.conf.plugin.ip_masq || cx.conf.plugin.macspoofchk {
             nft::is_available(cx.nft()?)?;
         }
-        if let Some(bridge) = device::existing(cx).await? {
-            warn_of_bonds_on(&cx.host, &bridge).await?;
+        if let Some(bridge) = device::existing(cx)? {
+            warn_of_bonds_on(&cx.host, &bridge)?;
         }
         Ok(())
     }

@@ -9,23 +9,23 @@ use podwire_plugin::{
 use crate::{config::Config, device, gateway};
 
 /// Compares bridge, port, VLANs, gateway and rules with what was asked for; `link` is the pod's.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
     let config = &cx.conf.plugin;
     let differs = |object: String, expected: &str, found: String| Err(Error::differs(object, expected, found).into());
-    let Some(bridge) = device::existing(cx).await? else {
+    let Some(bridge) = device::existing(cx)? else {
         return differs(format!("bridge {:?}", config.bridge), "to be there", "none".to_owned());
     };
     if config.promisc_mode && !bridge.promisc {
         return differs(format!("bridge {:?}", bridge.name), "promiscuous", "not".to_owned());
     }
-    warn_of_bonds_on(&cx.host, &bridge).await?;
-    let port = cx.verify_port(link, &bridge).await?;
+    warn_of_bonds_on(&cx.host, &bridge)?;
+    let port = cx.verify_port(link, &bridge)?;
     if !port.up && !config.disable_container_interface {
         return differs(format!("port {:?}", port.name), "up", "down".to_owned());
     }
-    verify_port(cx, &port, port.port.unwrap_or_default()).await?;
+    verify_port(cx, &port, port.port.unwrap_or_default())?;
     if config.is_gateway() {
-        verify_gateway(cx, made).await?;
+        verify_gateway(cx, made)?;
     }
     // The reference plugin's pods have rules of another kind, which are its own to check.
     if port.name == host_veth_name(&cx.env.container_id, &cx.env.ifname) {
@@ -34,7 +34,7 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) 
     Ok(())
 }
 
-async fn verify_port(cx: &Context<Config>, port: &Link, options: Port) -> Result<()> {
+fn verify_port(cx: &Context<Config>, port: &Link, options: Port) -> Result<()> {
     let config = &cx.conf.plugin;
     let name = &port.name;
     for (what, wanted, found) in
@@ -45,7 +45,7 @@ async fn verify_port(cx: &Context<Config>, port: &Link, options: Port) -> Result
         }
     }
     if config.wants_vlans() {
-        let present = cx.host.vlans(port.index).await?;
+        let present = cx.host.vlans(port.index)?;
         for wanted in config.vlans() {
             let fits = |vlan: &Vlan| {
                 vlan.first <= wanted.first
@@ -61,12 +61,12 @@ async fn verify_port(cx: &Context<Config>, port: &Link, options: Port) -> Result
     Ok(())
 }
 
-async fn verify_gateway(cx: &Context<Config>, made: &AddResult) -> Result<()> {
+fn verify_gateway(cx: &Context<Config>, made: &AddResult) -> Result<()> {
     let name = gateway::interface_name(&cx.conf.plugin);
-    let Some(link) = cx.host.link(&name).await? else {
+    let Some(link) = cx.host.link(&name)? else {
         return Err(Error::differs(format!("gateway's link {name:?}"), "to be there", "none").into());
     };
-    let present = cx.host.addresses(link.index).await?;
+    let present = cx.host.addresses(link.index)?;
     for wanted in gateway::addresses(made) {
         if !present.iter().any(|address| address.cidr == wanted) {
             let found: Vec<_> = present.iter().map(|address| address.cidr.to_string()).collect();

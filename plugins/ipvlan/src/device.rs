@@ -17,22 +17,22 @@ pub(crate) async fn create(cx: &mut Context<Config>, parent: &Parent) -> Result<
         refuse_strict_sources(&parent.link.name)?;
     }
     let _lock = cx.net(parent.in_pod)?.ns().lock().await?;
-    refuse_other_modes(cx, parent, device).await?;
+    refuse_other_modes(cx, parent, device)?;
     let name = cx.env.ifname.clone();
     let spec = LinkSpec { mtu: Some(mtu), ..LinkSpec::new(&name, Some(device.kind())) };
-    match cx.create_pod_link(parent, spec).await {
+    match cx.create_pod_link(parent, spec) {
         Ok(link) => Ok(link),
-        Err(error) => Err(explain(cx, parent, device, error).await),
+        Err(error) => Err(explain(cx, parent, device, error)),
     }
 }
 
 /// Refuses a mode or a flag that the devices on the parent do not have.
-pub(crate) async fn refuse_other_modes(cx: &Context<Config>, parent: &Parent, device: IpVlan) -> Result<()> {
+pub(crate) fn refuse_other_modes(cx: &Context<Config>, parent: &Parent, device: IpVlan) -> Result<()> {
     let other = |link: &Link| IpVlan::of(link).filter(|found| *found != device);
     // A device on an ipvlan is one on that one's own parent.
     let in_the_way = match other(&parent.link) {
         Some(found) => Some((found, format!("ipvlan {:?} itself", parent.link.name))),
-        None => (cx.siblings(parent, IpVlan::KIND).await?.into_iter())
+        None => (cx.siblings(parent, IpVlan::KIND)?.into_iter())
             .find_map(|sibling| Some((other(&sibling.link)?, sibling.to_string()))),
     };
     let Some((found, whose)) = in_the_way else { return Ok(()) };
@@ -43,7 +43,7 @@ pub(crate) async fn refuse_other_modes(cx: &Context<Config>, parent: &Parent, de
 }
 
 /// The kernel's refusal with the reason, where it is known.
-async fn explain(cx: &Context<Config>, parent: &Parent, device: IpVlan, error: anyhow::Error) -> anyhow::Error {
+fn explain(cx: &Context<Config>, parent: &Parent, device: IpVlan, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<net::Error>().and_then(|refusal| refusal.errno) {
         // The kernel's own ENOTSUPP, which has no name outside of it.
         Some(Errno::UnknownErrno) if device.mode == IpVlanMode::L3s => Error::new(
@@ -52,7 +52,7 @@ async fn explain(cx: &Context<Config>, parent: &Parent, device: IpVlan, error: a
         )
         .with_details(error.to_string())
         .into(),
-        _ => cx.explain_refusal(parent, error).await,
+        _ => cx.explain_refusal(parent, error),
     }
 }
 

@@ -35,7 +35,7 @@ impl Attach for Plugin {
 
     async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
         let config = &cx.conf.plugin;
-        let parent = cx.parent(config.master(), config.link_in_container).await?;
+        let parent = cx.parent(config.master(), config.link_in_container)?;
         let pod = device::create(cx, &parent).await?;
         let node = if cx.conf.plugin.host_access { vec![device::shim(cx, &parent).await?] } else { Vec::new() };
         Ok(Attached { node, pod })
@@ -54,7 +54,7 @@ impl Attach for Plugin {
 
     async fn addressed(cx: &mut Context<Config>, attached: &Attached, result: &AddResult) -> Result<()> {
         match attached.node.first() {
-            Some(shim) => cx.open_to_node(shim, &attached.pod, result).await,
+            Some(shim) => cx.open_to_node(shim, &attached.pod, result),
             None => Ok(()),
         }
     }
@@ -63,9 +63,9 @@ impl Attach for Plugin {
         PodSide { announced_by_up: true, ..PodSide::default() }
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await?;
-        if cx.conf.plugin.host_access { cx.verify_shim(link, made).await } else { Ok(()) }
+    fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+        verify::verify(cx, link)?;
+        if cx.conf.plugin.host_access { cx.verify_shim(link, made) } else { Ok(()) }
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -78,14 +78,14 @@ impl Attach for Plugin {
         cx.collect_shims(valid).await
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
+    fn ready(cx: &Context<Config>) -> Result<()> {
         let config = &cx.conf.plugin;
-        cx.host.can_create(IpVlan::KIND).await?;
+        cx.host.can_create(IpVlan::KIND)?;
         // A parent in the pod is there when the pod is.
         if !config.link_in_container {
-            let parent = cx.parent(config.master(), false).await?;
+            let parent = cx.parent(config.master(), false)?;
             parent.mtu(config.mtu)?;
-            device::refuse_other_modes(cx, &parent, config.device()).await?;
+            device::refuse_other_modes(cx, &parent, config.device())?;
         }
         Ok(())
     }

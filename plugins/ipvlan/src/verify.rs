@@ -8,7 +8,7 @@ use podwire_plugin::{
 use crate::config::Config;
 
 /// Compares the pod's link with what was asked for.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
     let object = |what: &str| format!("pod's link {:?}{what}", link.name);
     let Some(found) = IpVlan::of(link) else {
@@ -25,14 +25,14 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let Some(name) = config.master() else { return Ok(()) };
     let net = cx.net(config.link_in_container)?;
     let differs = |found: String| Err(Error::differs(object(": parent"), format!("{name:?}"), found).into());
-    let Some(master) = net.link(name).await? else { return differs("no link of that name".to_owned()) };
+    let Some(master) = net.link(name)? else { return differs("no link of that name".to_owned()) };
     // A device on an ipvlan is one on that one's own parent.
     let expected = if IpVlan::of(&master).is_some() { master.peer } else { Some(master.index) };
     if link.peer == expected {
         return Ok(());
     }
     let parent = match link.peer {
-        Some(index) => net.link_at(index).await?,
+        Some(index) => net.link_at(index)?,
         None => None,
     };
     differs(parent.map_or_else(|| "another".to_owned(), |parent| format!("{:?}", parent.name)))

@@ -28,11 +28,11 @@ impl Plugin for Loopback {
     type Config = Config;
 
     async fn add(cx: &mut Context<Config>) -> Result<AddResult> {
-        let link = loopback(cx).await?;
-        set_up(cx, link.index, true).await?;
+        let link = loopback(cx)?;
+        set_up(cx, link.index, true)?;
         if !link.up {
             let index = link.index;
-            cx.undo_by("set the loopback down", async move |cx| set_up(cx, index, false).await);
+            cx.undo_by("set the loopback down", async move |cx| set_up(cx, index, false));
         }
         let pod = cx.pod()?;
         // In a chain the result of the plugins before is passed on as it is.
@@ -46,21 +46,21 @@ impl Plugin for Loopback {
             sandbox: cx.env.netns.clone(),
             ..Interface::default()
         };
-        let addresses = pod.addresses(link.index).await?;
+        let addresses = pod.addresses(link.index)?;
         let ips = addresses.iter().map(|address| Ip { interface: Some(0), address: address.cidr, gateway: None });
         Ok(AddResult { interfaces: vec![interface], ips: ips.collect(), ..AddResult::default() })
     }
 
     async fn del(cx: &mut Context<Config>) -> Result<()> {
         let Some(pod) = cx.pod_if_any()? else { return Ok(()) };
-        match pod.link(NAME).await? {
-            Some(link) => set_up(cx, link.index, false).await,
+        match pod.link(NAME)? {
+            Some(link) => set_up(cx, link.index, false),
             None => Ok(()),
         }
     }
 
     async fn check(cx: &mut Context<Config>) -> Result<()> {
-        if loopback(cx).await?.up {
+        if loopback(cx)?.up {
             return Ok(());
         }
         Err(Error::differs("pod's link \"lo\"", "up", "down").into())
@@ -77,11 +77,11 @@ impl Plugin for Loopback {
     }
 }
 
-async fn loopback(cx: &Context<Config>) -> Result<Link> {
-    let link = cx.pod()?.link(NAME).await?;
+fn loopback(cx: &Context<Config>) -> Result<Link> {
+    let link = cx.pod()?.link(NAME)?;
     link.ok_or_else(|| Error::differs("pod's link \"lo\"", "to be there", "none").into())
 }
 
-async fn set_up(cx: &Context<Config>, index: u32, up: bool) -> Result<()> {
-    Ok(cx.pod()?.change_link(index, &LinkChange { up: Some(up), ..LinkChange::default() }).await?)
+fn set_up(cx: &Context<Config>, index: u32, up: bool) -> Result<()> {
+    Ok(cx.pod()?.change_link(index, &LinkChange { up: Some(up), ..LinkChange::default() })?)
 }

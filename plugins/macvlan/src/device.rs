@@ -8,20 +8,20 @@ use podwire_plugin::{
 use crate::config::{Config, Mode};
 
 /// Makes the pod's link.
-pub(crate) async fn create(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
+pub(crate) fn create(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
     let config = &cx.conf.plugin;
     let (device, mac) = (config.device(), cx.requested_mac(config.mac));
     let (mode, mtu) = (config.mode, parent.mtu(config.mtu)?);
     let name = cx.env.ifname.clone();
     let spec = LinkSpec { mac, mtu: Some(mtu), ..LinkSpec::new(&name, Some(device.kind())) };
-    let mut link = match cx.create_pod_link(parent, spec).await {
+    let mut link = match cx.create_pod_link(parent, spec) {
         Ok(link) => link,
-        Err(error) => return Err(cx.explain_refusal(parent, error).await),
+        Err(error) => return Err(cx.explain_refusal(parent, error)),
     };
     if let (Mode::Passthru, Some(mac)) = (mode, mac) {
         // The kernel gives it the parent's MAC address, whatever the message says. From here on both change together,
         // and the parent gets its own back with the end of the device.
-        cx.pod()?.change_link(link.index, &LinkChange { mac: Some(mac), ..LinkChange::default() }).await?;
+        cx.pod()?.change_link(link.index, &LinkChange { mac: Some(mac), ..LinkChange::default() })?;
         link.mac = Some(mac);
     }
     Ok(link)

@@ -36,22 +36,22 @@ impl Attach for Plugin {
     async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
         let config = &cx.conf.plugin;
         let has_shim = config.host_access;
-        let parent = cx.parent(config.master(), config.link_in_container).await?;
-        let pod = device::create(cx, &parent).await?;
+        let parent = cx.parent(config.master(), config.link_in_container)?;
+        let pod = device::create(cx, &parent)?;
         let node = if has_shim { vec![device::shim(cx, &parent).await?] } else { Vec::new() };
         Ok(Attached { node, pod })
     }
 
     async fn addressed(cx: &mut Context<Config>, attached: &Attached, result: &AddResult) -> Result<()> {
         match attached.node.first() {
-            Some(shim) => cx.open_to_node(shim, &attached.pod, result).await,
+            Some(shim) => cx.open_to_node(shim, &attached.pod, result),
             None => Ok(()),
         }
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await?;
-        if cx.conf.plugin.host_access { cx.verify_shim(link, made).await } else { Ok(()) }
+    fn verify(cx: &Context<Config>, link: &Link, made: &AddResult) -> Result<()> {
+        verify::verify(cx, link)?;
+        if cx.conf.plugin.host_access { cx.verify_shim(link, made) } else { Ok(()) }
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -64,11 +64,11 @@ impl Attach for Plugin {
         cx.collect_shims(valid).await
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
-        cx.host.can_create(MacVlan::KIND).await?;
+    fn ready(cx: &Context<Config>) -> Result<()> {
+        cx.host.can_create(MacVlan::KIND)?;
         let config = &cx.conf.plugin;
         if !config.link_in_container {
-            cx.parent(config.master(), false).await?.mtu(config.mtu)?;
+            cx.parent(config.master(), false)?.mtu(config.mtu)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use podwire_plugin::{
 use crate::config::Config;
 
 /// Compares the pod's link with what was asked for.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
     let object = format!("pod's link {:?}", link.name);
     let Some(found) = MacVlan::of(link) else {
@@ -25,11 +25,11 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     }
     // A default route may have moved since, which is no fault of the pod's.
     let Some(master) = config.master() else { return Ok(()) };
-    let parent = cx.parent(Some(master), config.link_in_container).await?;
+    let parent = cx.parent(Some(master), config.link_in_container)?;
     // On a macvlan the kernel makes it on that one's own parent.
     let real = if parent.link.kind == MacVlan::KIND { parent.link.peer } else { Some(parent.link.index) };
     if link.peer != real {
-        let below = cx.net(parent.in_pod)?.link_at(link.peer.unwrap_or_default()).await?;
+        let below = cx.net(parent.in_pod)?.link_at(link.peer.unwrap_or_default())?;
         let found = below.map_or_else(|| "none".to_owned(), |below| format!("{:?}", below.name));
         return Err(Error::differs(format!("{object}: parent"), format!("{master:?}"), found).into());
     }

@@ -6,15 +6,15 @@ use crate::{config::Config, holder, shared};
 
 /// Makes the pod's link.
 pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
-    let parent = parent(cx).await?;
+    let parent = parent(cx)?;
     parent.mtu(cx.conf.plugin.mtu())?;
-    if cx.conf.plugin.shared { shared::attach(cx, &parent).await } else { exclusive(cx, &parent).await }
+    if cx.conf.plugin.shared { shared::attach(cx, &parent).await } else { exclusive(cx, &parent) }
 }
 
 /// The parent, which must be up: on one that is down no VLAN can be set up.
-async fn parent(cx: &Context<Config>) -> Result<Parent> {
+fn parent(cx: &Context<Config>) -> Result<Parent> {
     let config = &cx.conf.plugin;
-    let parent = cx.parent(config.master.as_deref(), config.link_in_container).await?;
+    let parent = cx.parent(config.master.as_deref(), config.link_in_container)?;
     if parent.link.up {
         return Ok(parent);
     }
@@ -25,7 +25,7 @@ async fn parent(cx: &Context<Config>) -> Result<Parent> {
 }
 
 /// A device that is the pod's alone.
-async fn exclusive(cx: &mut Context<Config>, parent: &Parent) -> Result<Attached> {
+fn exclusive(cx: &mut Context<Config>, parent: &Parent) -> Result<Attached> {
     let (name, device) = (cx.env.ifname.clone(), cx.conf.plugin.device());
     let spec = LinkSpec {
         mac: cx.requested_mac(None),
@@ -33,20 +33,20 @@ async fn exclusive(cx: &mut Context<Config>, parent: &Parent) -> Result<Attached
         mtu: cx.conf.plugin.mtu(),
         ..LinkSpec::new(&name, Some(device.kind()))
     };
-    match cx.create_pod_link(parent, spec).await {
+    match cx.create_pod_link(parent, spec) {
         Ok(pod) => Ok(Attached { node: vec![], pod }),
-        Err(error) => Err(holder::explain(cx, parent, &device, error).await),
+        Err(error) => Err(holder::explain(cx, parent, &device, error)),
     }
 }
 
 /// STATUS: can the kernel make what is asked for, and is the parent there?
-pub(crate) async fn ready(cx: &Context<Config>) -> Result<()> {
-    cx.host.can_create("vlan").await?;
+pub(crate) fn ready(cx: &Context<Config>) -> Result<()> {
+    cx.host.can_create("vlan")?;
     if cx.conf.plugin.shared {
-        cx.host.can_create("macvlan").await?;
+        cx.host.can_create("macvlan")?;
     }
     if !cx.conf.plugin.link_in_container {
-        parent(cx).await?;
+        parent(cx)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ pub(crate) fn is_taken(error: &anyhow::Error) -> bool {
 }
 
 /// The kernel's refusal of a second device, with whoever has the first; any other error as it is.
-pub(crate) async fn explain(
+pub(crate) fn explain(
     cx: &Context<Config>,
     parent: &Parent,
     wanted: &VlanDevice,
@@ -22,7 +22,7 @@ pub(crate) async fn explain(
     if !is_taken(&error) {
         return error;
     }
-    let siblings = match cx.siblings(parent, "vlan").await {
+    let siblings = match cx.siblings(parent, "vlan") {
         Ok(siblings) => siblings,
         Err(look) => return error.context(look.to_string()),
     };

@@ -38,8 +38,8 @@ impl Attach for Vlan {
         device::attach(cx).await
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, _made: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await
+    fn verify(cx: &Context<Config>, link: &Link, _made: &AddResult) -> Result<()> {
+        verify::verify(cx, link)
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -53,7 +53,7 @@ impl Attach for Vlan {
         shared::collect(cx, valid).await
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
-        device::ready(cx).await
+    fn ready(cx: &Context<Config>) -> Result<()> {
+        device::ready(cx)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>, parent: &Parent) -> Result<
         mtu: cx.conf.plugin.mtu(),
         ..LinkSpec::new(&name, Some(POD_LINK.kind()))
     };
-    let pod = cx.create_pod_link(&Parent { link: device.clone(), in_pod: false }, spec).await?;
+    let pod = cx.create_pod_link(&Parent { link: device.clone(), in_pod: false }, spec)?;
     Ok(Attached { node: vec![device], pod })
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>, parent: &Parent) -> Result<
 async fn join_or_make(cx: &mut Context<Config>, parent: &Parent) -> Result<Link> {
     let (wanted, alias) = (cx.conf.plugin.device(), Label::of_network(&cx.conf.name).to_string());
     for attempt in 1.. {
-        let there = find(cx, parent, &wanted).await?;
+        let there = find(cx, parent, &wanted)?;
         let name = there.map_or_else(|| name(&parent.link.name, &wanted), |link| link.name);
         let spec = LinkSpec {
             parent: Some(parent.link.index),
@@ -48,13 +48,13 @@ async fn join_or_make(cx: &mut Context<Config>, parent: &Parent) -> Result<Link>
         };
         match cx.share(&spec, |link| accept(link, parent, &wanted)).await {
             Ok(link) => {
-                set_up(cx, &link).await?;
+                set_up(cx, &link)?;
                 return Ok(link);
             }
             Err(error) if holder::is_taken(&error) => {
                 // By a device on the node that came since we looked, or by one that only a pod has.
-                if attempt == ATTEMPTS || find(cx, parent, &wanted).await?.is_none() {
-                    return Err(holder::explain(cx, parent, &wanted, error).await);
+                if attempt == ATTEMPTS || find(cx, parent, &wanted)?.is_none() {
+                    return Err(holder::explain(cx, parent, &wanted, error));
                 }
             }
             Err(error) => return Err(error),
@@ -64,8 +64,8 @@ async fn join_or_make(cx: &mut Context<Config>, parent: &Parent) -> Result<Link>
 }
 
 /// The node's device for this VLAN, whoever made it and whatever it is called.
-async fn find(cx: &Context<Config>, parent: &Parent, wanted: &VlanDevice) -> Result<Option<Link>> {
-    let links = cx.host.links().await?;
+fn find(cx: &Context<Config>, parent: &Parent, wanted: &VlanDevice) -> Result<Option<Link>> {
+    let links = cx.host.links()?;
     Ok(links.into_iter().find(|link| is_it(link, parent, wanted)))
 }
 
@@ -98,7 +98,7 @@ fn accept(link: &Link, parent: &Parent, wanted: &VlanDevice) -> Result<()> {
 }
 
 /// Sets the device up, and apart from the node, if podwire made it. Whoever comes while another is about to does the same.
-async fn set_up(cx: &Context<Config>, link: &Link) -> Result<()> {
+fn set_up(cx: &Context<Config>, link: &Link) -> Result<()> {
     let name = &link.name;
     if link.up {
         return Ok(());
@@ -117,7 +117,7 @@ async fn set_up(cx: &Context<Config>, link: &Link) -> Result<()> {
             _ => {}
         }
     }
-    Ok(cx.host.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?)
+    Ok(cx.host.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?)
 }
 
 /// `PARENT.ID`, as people call it, where that fits and is not ambiguous; else `vlan` and a number made from all of it.
@@ -133,10 +133,10 @@ fn name(parent: &str, device: &VlanDevice) -> String {
 /// GC: takes the dead from the devices, and devices that an ADD was killed over.
 pub(crate) async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
     let mut errors = Vec::new();
-    for (link, users) in cx.dead_users(valid).await? {
+    for (link, users) in cx.dead_users(valid)? {
         errors.extend(cx.release(&link, &users).await.err());
     }
-    for link in cx.host.links().await? {
+    for link in cx.host.links()? {
         if cx.is_of_network(&link) && VlanDevice::of(&link).is_some() {
             errors.extend(cx.release(&link, &[]).await.err());
         }

@@ -8,10 +8,10 @@ use podwire_plugin::{
 use crate::{config::Config, shared};
 
 /// Compares the pod's link, and the device that it shares, with the configuration.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let object = format!("pod's link {:?}", link.name);
     if !cx.conf.plugin.shared {
-        return verify_device(cx, &object, link).await;
+        return verify_device(cx, &object, link);
     }
     let found = MacVlan::of(link).map(|found| found.mode);
     if found.as_ref() != Some(&shared::POD_LINK.mode) {
@@ -19,7 +19,7 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
         return Err(Error::differs(object, format!("a macvlan, mode {}", shared::POD_LINK.mode), found).into());
     }
     let user = cx.label.user();
-    let Some(device) = cx.shared().await? else {
+    let Some(device) = cx.shared()? else {
         return Err(Error::differs(format!("shared link with altname {user:?}"), "to be there", "none").into());
     };
     is_on(&object, link, &device, false)?;
@@ -27,11 +27,11 @@ pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     if !device.up {
         return Err(Error::differs(object, "up", "down").into());
     }
-    verify_device(cx, &object, &device).await
+    verify_device(cx, &object, &device)
 }
 
 /// Compares a VLAN device and its parent with the configuration.
-async fn verify_device(cx: &Context<Config>, object: &str, link: &Link) -> Result<()> {
+fn verify_device(cx: &Context<Config>, object: &str, link: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
     let Some(found) = VlanDevice::of(link) else {
         return Err(Error::differs(object, "a vlan", format!("type {:?}", link.kind)).into());
@@ -39,7 +39,7 @@ async fn verify_device(cx: &Context<Config>, object: &str, link: &Link) -> Resul
     if let Some((option, here, there)) = config.device().difference(&found) {
         return Err(Error::differs(format!("{object}: {option}"), here, there).into());
     }
-    let parent = cx.parent(config.master.as_deref(), config.link_in_container).await?;
+    let parent = cx.parent(config.master.as_deref(), config.link_in_container)?;
     if config.shared && parent.link.index == link.index {
         // The parent was not named, and the first interface of ADD's own result is the shared device itself.
         return Ok(());

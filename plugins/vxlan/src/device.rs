@@ -30,13 +30,13 @@ impl Underlay {
     ///
     /// # Errors
     /// Code 7 where `dev` or `local` is not there.
-    pub(crate) async fn find(cx: &Context<Config>) -> Result<Self> {
+    pub(crate) fn find(cx: &Context<Config>) -> Result<Self> {
         let config = &cx.conf.plugin;
         let dev = match &config.dev {
-            Some(name) => Some(cx.named_link("dev", name, false).await?),
+            Some(name) => Some(cx.named_link("dev", name, false)?),
             None => None,
         };
-        let addresses = cx.host.all_addresses().await?;
+        let addresses = cx.host.all_addresses()?;
         let has_local = match config.local {
             None => None,
             Some(local) => {
@@ -58,11 +58,11 @@ impl Underlay {
     ///
     /// # Errors
     /// Code 7 for an `mtu` above that.
-    pub(crate) async fn mtu(&self, cx: &Context<Config>) -> Result<u32> {
+    pub(crate) fn mtu(&self, cx: &Context<Config>) -> Result<u32> {
         let config = &cx.conf.plugin;
         let link = match &self.dev {
             Some(dev) => Some(dev.clone()),
-            None => self.link(cx).await?,
+            None => self.link(cx)?,
         };
         let most = link.as_ref().map_or(ETHERNET, |link| link.mtu).saturating_sub(config.overhead());
         match (config.mtu(), link) {
@@ -75,14 +75,14 @@ impl Underlay {
         }
     }
 
-    async fn link(&self, cx: &Context<Config>) -> Result<Option<Link>> {
+    fn link(&self, cx: &Context<Config>) -> Result<Option<Link>> {
         let by_route = match cx.conf.plugin.far_end(&self.own) {
-            Some(far) => cx.host.way_to(far).await?,
+            Some(far) => cx.host.way_to(far)?,
             None => None,
         };
         match by_route.or(self.has_local) {
-            Some(index) => Ok(cx.host.link_at(index).await?),
-            None => cx.default_link(false).await,
+            Some(index) => Ok(cx.host.link_at(index)?),
+            None => cx.default_link(false),
         }
     }
 
@@ -90,7 +90,7 @@ impl Underlay {
     ///
     /// # Errors
     /// Of the kernel.
-    pub(crate) async fn difference(&self, cx: &Context<Config>, device: &Link) -> Result<Option<Difference>> {
+    pub(crate) fn difference(&self, cx: &Context<Config>, device: &Link) -> Result<Option<Difference>> {
         let config = &cx.conf.plugin;
         let wanted = self.parameters(config);
         let Some(found) = Vxlan::of(device, wanted.ipv6) else {
@@ -99,7 +99,7 @@ impl Underlay {
         };
         if found.dev != wanted.dev {
             let there = match found.dev {
-                Some(index) => cx.host.link_at(index).await?.map(|link| link.name),
+                Some(index) => cx.host.link_at(index)?.map(|link| link.name),
                 None => None,
             };
             return Ok(Some(Difference("dev", named(config.dev.as_deref()), named(there.as_deref()))));
@@ -150,15 +150,15 @@ pub(crate) fn set_checksum(config: &Config, net: &net::Net, device: &str) -> Res
 /// # Errors
 /// Code 105 where the node has a device with this VNI and port already.
 pub(crate) async fn direct(cx: &mut Context<Config>) -> Result<Link> {
-    let underlay = Underlay::find(cx).await?;
-    let mtu = Some(underlay.mtu(cx).await?);
+    let underlay = Underlay::find(cx)?;
+    let mtu = Some(underlay.mtu(cx)?);
     let (name, mac) = (cx.env.ifname.clone(), cx.requested_mac(None));
     let kind = underlay.parameters(&cx.conf.plugin).kind();
     let spec = LinkSpec { mac, mtu, ..LinkSpec::new(&name, Some(kind)) };
-    let link = match cx.create_in_pod(false, spec).await {
+    let link = match cx.create_in_pod(false, &spec) {
         Ok(link) => link,
         Err(error) => match error.downcast::<net::Error>() {
-            Ok(error) if error.is(Errno::EEXIST) => return Err(in_use(cx, &error).await?.into()),
+            Ok(error) if error.is(Errno::EEXIST) => return Err(in_use(cx, &error)?.into()),
             Ok(error) => return Err(error.into()),
             Err(error) => return Err(error),
         },
@@ -167,18 +167,18 @@ pub(crate) async fn direct(cx: &mut Context<Config>) -> Result<Link> {
     set_checksum(&cx.conf.plugin, pod, &name)?;
     for entry in cx.conf.plugin.entries(&underlay.own) {
         cx.turn().await;
-        pod.add_fdb(link.index, entry, false).await?;
+        pod.add_fdb(link.index, entry, false)?;
     }
     Ok(link)
 }
 
 /// Who has the VNI on the port, of which a node's sockets can serve only one device.
-pub(crate) async fn in_use(cx: &Context<Config>, error: &net::Error) -> Result<Error> {
+pub(crate) fn in_use(cx: &Context<Config>, error: &net::Error) -> Result<Error> {
     let wanted = cx.conf.plugin.parameters(None);
     let has_it = |link: &Link| {
         Vxlan::of(link, false).is_some_and(|device| (device.vni, device.port) == (wanted.vni, wanted.port))
     };
-    let holder = cx.host.links().await?.into_iter().find(has_it);
+    let holder = cx.host.links()?.into_iter().find(has_it);
     let holder = holder.map_or_else(
         || "a device that is not in the node's namespace, as a pod's of attach \"direct\" is".to_owned(),
         |link| format!("link {:?}", link.name),

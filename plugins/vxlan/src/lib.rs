@@ -57,8 +57,8 @@ impl Attach for Vxlan {
         }
     }
 
-    async fn verify(cx: &Context<Config>, link: &Link, _: &AddResult) -> Result<()> {
-        verify::verify(cx, link).await
+    fn verify(cx: &Context<Config>, link: &Link, _: &AddResult) -> Result<()> {
+        verify::verify(cx, link)
     }
 
     async fn detach(cx: &Context<Config>) -> Result<()> {
@@ -70,15 +70,15 @@ impl Attach for Vxlan {
         overlay::collect(cx).await
     }
 
-    async fn ready(cx: &Context<Config>) -> Result<()> {
-        cx.host.can_create("vxlan").await?;
-        let underlay = device::Underlay::find(cx).await?;
-        underlay.mtu(cx).await?;
+    fn ready(cx: &Context<Config>) -> Result<()> {
+        cx.host.can_create("vxlan")?;
+        let underlay = device::Underlay::find(cx)?;
+        underlay.mtu(cx)?;
         if cx.conf.plugin.attach == Place::Bridge {
             for kind in ["bridge", "veth"] {
-                cx.host.can_create(kind).await?;
+                cx.host.can_create(kind)?;
             }
-            overlay::existing(cx, &underlay).await?;
+            overlay::existing(cx, &underlay)?;
         }
         Ok(())
     }

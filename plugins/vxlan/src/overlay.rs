@@ -19,32 +19,32 @@ use crate::{
 /// Makes what is missing on the node, and the pod's veth pair.
 pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     let mac = cx.requested_mac(None).unwrap_or_else(random_mac);
-    let underlay = Underlay::find(cx).await?;
+    let underlay = Underlay::find(cx)?;
     let lock = cx.host.ns().lock().await?;
-    let device = existing(cx, &underlay).await?;
+    let device = existing(cx, &underlay)?;
     let mtu = match &device {
         Some(device) => device.mtu,
-        None => underlay.mtu(cx).await?,
+        None => underlay.mtu(cx)?,
     };
     let name = cx.conf.plugin.bridge();
-    let bridge = cx.ensure_bridge(BridgeSpec { name: &name, mtu: Some(mtu), vlan_filtering: false }).await?;
+    let bridge = cx.ensure_bridge(BridgeSpec { name: &name, mtu: Some(mtu), vlan_filtering: false })?;
     if !bridge.up {
-        cx.host.change_link(bridge.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
+        cx.host.change_link(bridge.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     }
     let mut device = match device {
         Some(device) => device,
-        None => create(cx, &underlay, &bridge, mtu).await?,
+        None => create(cx, &underlay, &bridge, mtu)?,
     };
     if !is_whole(&device, &bridge) {
         complete(cx, &mut device, &bridge).await?;
     }
-    let (port, pod) = match cx.create_port(&bridge, mac, mtu).await {
+    let (port, pod) = match cx.create_port(&bridge, mac, mtu) {
         Ok(ends) => ends,
-        Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(error).await?.into()),
+        Err(error) if error.is(Errno::EEXIST) => return Err(cx.taken(&error)?.into()),
         Err(error) => return Err(error.into()),
     };
     drop(lock);
-    cx.name_port(&port).await?;
+    cx.name_port(&port)?;
     Ok(Attached { node: vec![bridge, device, port], pod })
 }
 
@@ -52,10 +52,10 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
 ///
 /// # Errors
 /// Code 101, naming the difference.
-pub(crate) async fn existing(cx: &Context<Config>, underlay: &Underlay) -> Result<Option<Link>> {
+pub(crate) fn existing(cx: &Context<Config>, underlay: &Underlay) -> Result<Option<Link>> {
     let config = &cx.conf.plugin;
-    let Some(device) = cx.host.link(&config.device()).await? else { return Ok(None) };
-    let bridge = cx.bridge(&config.bridge()).await?;
+    let Some(device) = cx.host.link(&config.device())? else { return Ok(None) };
+    let bridge = cx.bridge(&config.bridge())?;
     let refuse = |Difference(option, wanted, found)| {
         let what = format!("vxlan {:?}: exists with {option} {found}, not {wanted}", device.name);
         let how = "nothing was changed; remove it when no pod is on it, or choose another name for \"vxlan\"";
@@ -64,7 +64,7 @@ pub(crate) async fn existing(cx: &Context<Config>, underlay: &Underlay) -> Resul
     if Label::parse(&device.alias).is_some() && !cx.is_of_network(&device) {
         return refuse(Difference("alias", cx.network_label().to_string(), device.alias.clone()));
     }
-    if let Some(difference) = underlay.difference(cx, &device).await? {
+    if let Some(difference) = underlay.difference(cx, &device)? {
         return refuse(difference);
     }
     if let Some(wanted) = config.mtu().filter(|&wanted| wanted != device.mtu) {
@@ -77,7 +77,7 @@ pub(crate) async fn existing(cx: &Context<Config>, underlay: &Underlay) -> Resul
     }
     if device.master.is_none() || device.master != bridge.as_ref().map(|bridge| bridge.index) {
         let master = match device.master {
-            Some(master) => cx.host.link_at(master).await?.map(|link| format!("{:?}", link.name)),
+            Some(master) => cx.host.link_at(master)?.map(|link| format!("{:?}", link.name)),
             None => None,
         };
         return refuse(Difference(
@@ -105,7 +105,7 @@ fn is_whole(device: &Link, bridge: &Link) -> bool {
     device.up && device.master == Some(bridge.index)
 }
 
-async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mtu: u32) -> Result<Link> {
+fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mtu: u32) -> Result<Link> {
     let (name, label) = (cx.conf.plugin.device(), cx.network_label().to_string());
     let spec = LinkSpec {
         mtu: Some(mtu),
@@ -114,12 +114,12 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
         alias: Some(&label),
         ..LinkSpec::new(&name, Some(underlay.parameters(&cx.conf.plugin).kind()))
     };
-    match cx.host.create_link(&spec).await {
+    match cx.host.create_link(&spec) {
         Ok(device) => {
             cx.undo_shared_port(device.index);
             Ok(device)
         }
-        Err(error) if error.is(Errno::EEXIST) => Err(in_use(cx, &error).await?.into()),
+        Err(error) if error.is(Errno::EEXIST) => Err(in_use(cx, &error)?.into()),
         Err(error) => Err(error.into()),
     }
 }
@@ -127,15 +127,15 @@ async fn create(cx: &mut Context<Config>, underlay: &Underlay, bridge: &Link, mt
 /// What follows once the device is there, each step of which may be done already.
 async fn complete(cx: &Context<Config>, device: &mut Link, bridge: &Link) -> Result<()> {
     let config = &cx.conf.plugin;
-    cx.relabel(device).await?;
+    cx.relabel(device)?;
     if device.master.is_none() {
         let change = LinkChange { master: Some(bridge.index), ..LinkChange::default() };
-        cx.host.change_link(device.index, &change).await?;
+        cx.host.change_link(device.index, &change)?;
     }
     set_checksum(config, &cx.host, &device.name)?;
     let change = PortChange { neigh_suppress: Some(config.arp_suppress), ..PortChange::default() };
-    cx.host.change_port(device.index, change).await?;
-    cx.host.change_link(device.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
+    cx.host.change_port(device.index, change)?;
+    cx.host.change_link(device.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     cx.host.wait_for_port(device.index).await?;
     Ok(())
 }
@@ -146,8 +146,8 @@ pub(crate) async fn detach(cx: &Context<Config>) -> Result<()> {
     let mut errors = Vec::new();
     errors.extend(cx.delete_port().await.err());
     let config = &cx.conf.plugin;
-    let device = cx.host.link(&config.device()).await?.filter(|device| device.kind == "vxlan");
-    let bridge = cx.host.link(&config.bridge()).await?.filter(|bridge| bridge.kind == "bridge");
+    let device = cx.host.link(&config.device())?.filter(|device| device.kind == "vxlan");
+    let bridge = cx.host.link(&config.bridge())?.filter(|bridge| bridge.kind == "bridge");
     errors.extend(retire(cx, device, bridge).await.err());
     join(errors)
 }
@@ -156,7 +156,7 @@ pub(crate) async fn detach(cx: &Context<Config>) -> Result<()> {
 /// entries right where it stays.
 pub(crate) async fn collect(cx: &Context<Config>) -> Result<()> {
     let _lock = cx.host.ns().lock().await?;
-    let links = cx.host.links().await?;
+    let links = cx.host.links()?;
     let mut errors = Vec::new();
     let of_network = |kind| links.iter().filter(move |link| link.kind == kind && cx.is_of_network(link));
     for device in of_network("vxlan") {
@@ -174,7 +174,7 @@ pub(crate) async fn collect(cx: &Context<Config>) -> Result<()> {
 /// device that somebody else made it takes the entries that it had added.
 async fn retire(cx: &Context<Config>, device: Option<Link>, bridge: Option<Link>) -> Result<()> {
     if let Some(bridge) = &bridge {
-        let ports = cx.host.ports(bridge.index).await?;
+        let ports = cx.host.ports(bridge.index)?;
         let is_device = |port: &Link| device.as_ref().is_some_and(|device| device.index == port.index);
         if !ports.iter().all(is_device) {
             return Ok(());
@@ -182,13 +182,13 @@ async fn retire(cx: &Context<Config>, device: Option<Link>, bridge: Option<Link>
     }
     if let Some(device) = device {
         if cx.is_of_network(&device) {
-            cx.host.delete_link_at(device.index).await?;
+            cx.host.delete_link_at(device.index)?;
         } else {
             peers::withdraw(cx, &device).await?;
         }
     }
     if let Some(bridge) = bridge.filter(|bridge| cx.is_of_network(bridge)) {
-        cx.host.delete_link_at(bridge.index).await?;
+        cx.host.delete_link_at(bridge.index)?;
     }
     Ok(())
 }

@@ -20,15 +20,15 @@ use crate::{config::Config, device::Underlay};
 /// Code 101 where somebody else's entry sends a MAC address elsewhere.
 pub(crate) async fn reconcile(cx: &Context<Config>) -> Result<()> {
     let config = &cx.conf.plugin;
-    let device = cx.host.link(&config.device()).await?;
+    let device = cx.host.link(&config.device())?;
     let Some(device) = device.filter(|device| device.up && device.kind == "vxlan") else { return Ok(()) };
-    let underlay = Underlay::find(cx).await?;
-    if underlay.difference(cx, &device).await?.is_some() {
+    let underlay = Underlay::find(cx)?;
+    if underlay.difference(cx, &device)?.is_some() {
         return Ok(());
     }
     forwarding(cx, &device, &config.entries(&underlay.own)).await?;
     match device.master {
-        Some(bridge) if config.arp_suppress => neighbours(cx, bridge, &underlay).await,
+        Some(bridge) if config.arp_suppress => neighbours(cx, bridge, &underlay),
         _ => Ok(()),
     }
 }
@@ -43,7 +43,7 @@ async fn forwarding(cx: &Context<Config>, device: &Link, wanted: &[Fdb]) -> Resu
     if wanted.is_empty() && recorded.is_empty() {
         return Ok(());
     }
-    let present = cx.host.fdb(device.index).await?;
+    let present = cx.host.fdb(device.index)?;
     let is_there = |wanted: &&Fdb| present.iter().any(|found| found.entry == **wanted && !found.learnt);
     let missing: Vec<Fdb> = wanted.iter().filter(|entry| !is_there(entry)).copied().collect();
     if let Some(foreign) = missing.iter().find_map(|entry| in_the_way(entry, &present, &recorded)) {
@@ -54,18 +54,18 @@ async fn forwarding(cx: &Context<Config>, device: &Link, wanted: &[Fdb]) -> Resu
     let names: Vec<_> =
         missing.iter().filter(|entry| !recorded.contains(entry)).map(|entry| altname(device, *entry)).collect();
     if !names.is_empty() {
-        cx.host.add_altnames(device.index, &names).await?;
+        cx.host.add_altnames(device.index, &names)?;
     }
     for entry in missing {
         cx.turn().await;
-        cx.host.add_fdb(device.index, entry, device.master.is_some()).await?;
+        cx.host.add_fdb(device.index, entry, device.master.is_some())?;
     }
     for stale in recorded.iter().filter(|entry| !wanted.contains(entry)) {
         // That of a MAC address which is elsewhere now was replaced.
         if stale.mac == FLOOD || !wanted.iter().any(|entry| entry.mac == stale.mac) {
-            cx.host.delete_fdb(device.index, *stale).await?;
+            cx.host.delete_fdb(device.index, *stale)?;
         }
-        cx.host.delete_altname(device.index, &altname(device, *stale)).await?;
+        cx.host.delete_altname(device.index, &altname(device, *stale))?;
     }
     Ok(())
 }
@@ -77,14 +77,14 @@ fn in_the_way(wanted: &Fdb, present: &[FdbFound], recorded: &HashSet<Fdb>) -> Op
     if wanted.mac == FLOOD { None } else { present.iter().find(is_foreign).map(|found| found.entry) }
 }
 
-async fn neighbours(cx: &Context<Config>, bridge: u32, underlay: &Underlay) -> Result<()> {
+fn neighbours(cx: &Context<Config>, bridge: u32, underlay: &Underlay) -> Result<()> {
     let wanted = cx.conf.plugin.neighbours(&underlay.own);
-    let present = cx.host.own_neighbours(bridge).await?;
+    let present = cx.host.own_neighbours(bridge)?;
     for &(ip, _) in present.iter().filter(|(ip, _)| !wanted.iter().any(|(other, _)| other == ip)) {
-        cx.host.delete_neighbour(bridge, ip).await?;
+        cx.host.delete_neighbour(bridge, ip)?;
     }
     for &(ip, mac) in wanted.iter().filter(|one| !present.contains(one)) {
-        cx.host.add_neighbour(bridge, ip, mac).await?;
+        cx.host.add_neighbour(bridge, ip, mac)?;
     }
     Ok(())
 }
@@ -93,12 +93,12 @@ async fn neighbours(cx: &Context<Config>, bridge: u32, underlay: &Underlay) -> R
 ///
 /// # Errors
 /// Code 102, naming the first that is not.
-pub(crate) async fn verify(cx: &Context<Config>, in_pod: bool, device: &Link, underlay: &Underlay) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, in_pod: bool, device: &Link, underlay: &Underlay) -> Result<()> {
     let config = &cx.conf.plugin;
     let net = cx.net(in_pod)?;
     let wanted = config.entries(&underlay.own);
     if !wanted.is_empty() {
-        let present = net.fdb(device.index).await?;
+        let present = net.fdb(device.index)?;
         if let Some(gone) = wanted.iter().find(|entry| !present.iter().any(|found| found.entry == **entry)) {
             let object = format!("forwarding entry \"{gone}\" of {:?}", device.name);
             return Err(Error::differs(object, "to be there", "none such").into());
@@ -106,7 +106,7 @@ pub(crate) async fn verify(cx: &Context<Config>, in_pod: bool, device: &Link, un
     }
     let answered = config.neighbours(&underlay.own);
     if let (false, Some(bridge)) = (answered.is_empty(), device.master) {
-        let present = net.own_neighbours(bridge).await?;
+        let present = net.own_neighbours(bridge)?;
         let is_gone = |one: &&(std::net::IpAddr, Mac)| !present.contains(one);
         if let Some((ip, mac)) = answered.iter().find(is_gone) {
             let object = format!("neighbour \"{ip}\" at {mac} of bridge {:?}", config.bridge());

@@ -12,31 +12,31 @@ use crate::{
 };
 
 /// Compares the device, wherever it is, with what was asked for; `link` is the pod's.
-pub(crate) async fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
+pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let gone = |error| Error::differs("underlay", "to be there", format!("{error:#}"));
-    let underlay = Underlay::find(cx).await.map_err(gone)?;
+    let underlay = Underlay::find(cx).map_err(gone)?;
     match cx.conf.plugin.attach {
         Place::Direct => {
-            parameters(cx, cx.pod()?, link, &underlay).await?;
-            peers::verify(cx, true, link, &underlay).await
+            parameters(cx, cx.pod()?, link, &underlay)?;
+            peers::verify(cx, true, link, &underlay)
         }
         Place::Bridge => {
-            let device = ports(cx, link).await?;
-            parameters(cx, &cx.host, &device, &underlay).await?;
-            peers::verify(cx, false, &device, &underlay).await
+            let device = ports(cx, link)?;
+            parameters(cx, &cx.host, &device, &underlay)?;
+            peers::verify(cx, false, &device, &underlay)
         }
     }
 }
 
 /// The bridge, and on it the pod's port and the device.
-async fn ports(cx: &Context<Config>, link: &Link) -> Result<Link> {
+fn ports(cx: &Context<Config>, link: &Link) -> Result<Link> {
     let config = &cx.conf.plugin;
     let missing = |object: String| Error::differs(object, "to be there", "none");
     let bridge = config.bridge();
-    let bridge = cx.bridge(&bridge).await?.ok_or_else(|| missing(format!("bridge {bridge:?}")))?;
-    let port = cx.verify_port(link, &bridge).await?;
+    let bridge = cx.bridge(&bridge)?.ok_or_else(|| missing(format!("bridge {bridge:?}")))?;
+    let port = cx.verify_port(link, &bridge)?;
     let name = config.device();
-    let device = cx.host.link(&name).await?.ok_or_else(|| missing(format!("vxlan {name:?}")))?;
+    let device = cx.host.link(&name)?.ok_or_else(|| missing(format!("vxlan {name:?}")))?;
     for link in [&bridge, &port, &device] {
         if !link.up {
             return Err(Error::differs(format!("link {:?}", link.name), "up", "down").into());
@@ -58,8 +58,8 @@ async fn ports(cx: &Context<Config>, link: &Link) -> Result<Link> {
     Ok(device)
 }
 
-async fn parameters(cx: &Context<Config>, net: &Net, device: &Link, underlay: &Underlay) -> Result<()> {
-    let mut difference = underlay.difference(cx, device).await?;
+fn parameters(cx: &Context<Config>, net: &Net, device: &Link, underlay: &Underlay) -> Result<()> {
+    let mut difference = underlay.difference(cx, device)?;
     if difference.is_none() {
         difference = checksum_difference(&cx.conf.plugin, net, &device.name)?;
     }

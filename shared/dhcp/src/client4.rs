@@ -74,7 +74,7 @@ impl Client4 {
     /// [`Error::Gone`] where there is no way to tell the server any more; the lease ends by itself then.
     pub async fn release(&self, lease: &Lease4) -> Result<()> {
         let Some(own) = own(lease) else { return Ok(()) };
-        let (net, link) = self.place.link().await?;
+        let (net, link) = self.place.link()?;
         let question = Question {
             kind: MessageType::Release,
             xid: Dice::new().number(),
@@ -110,7 +110,7 @@ impl Client4 {
     /// One try to prolong the lease; it ends before `end`.
     async fn prolong(&self, lease: &Lease4, whom: Whom, end: Moment) -> Result<Prolonged<Lease4>> {
         let Some(own) = own(lease) else { return Ok(Prolonged::Silent(Vec::new())) };
-        let (net, link) = self.place.link().await?;
+        let (net, link) = self.place.link()?;
         let now = Moment::now();
         let until = end.min(now + self.options.timeouts.request);
         let mut machine = self.machine(&link, Goal::Prolong(own), now, until);

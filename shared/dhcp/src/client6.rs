@@ -75,7 +75,7 @@ impl Client6 {
     /// [`Error::Gone`] or [`Error::Unsuitable`] where there is no way to tell the server any more; the lease ends by
     /// itself then.
     pub async fn release(&self, lease: &Lease6) -> Result<()> {
-        let (net, link) = self.place.link().await?;
+        let (net, link) = self.place.link()?;
         let own = tokio::time::timeout(FAREWELL, self.link_local(&net, &link)).await.map_err(|_| {
             Error::Unsuitable(format!("link {:?}: it has no link-local address to speak from", link.name))
         })?;
@@ -98,7 +98,7 @@ impl Client6 {
 
     /// One try to prolong the lease; it ends before `end`.
     async fn prolong(&self, lease: &Lease6, whom: Whom, end: Moment) -> Result<Prolonged<Lease6>> {
-        let (net, link) = self.place.link().await?;
+        let (net, link) = self.place.link()?;
         let own = self.link_local(&net, &link).await?;
         let until = end.min(Moment::now() + self.options.timeouts.request);
         let server = (whom == Whom::ItsServer).then(|| lease.server.clone());
@@ -137,7 +137,7 @@ impl Client6 {
         match self.place.enter()?.run(|| write_sysctl(&key, "0"))? {
             Err(error) if error.is(Errno::ENOENT) => {
                 // The kernel has no IPv6, or the namespace no such link; which, is asked next.
-                self.place.link().await?;
+                self.place.link()?;
                 let name = self.place.ifname();
                 return Err(Error::Unsuitable(format!("link {name:?}: DHCPv6 needs IPv6, which this kernel lacks")));
             }

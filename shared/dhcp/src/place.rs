@@ -61,9 +61,9 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::Gone`] where either is no more.
-    pub async fn link(&self) -> Result<(Net, Link)> {
+    pub fn link(&self) -> Result<(Net, Link)> {
         let net = Net::open(self.enter()?)?;
-        match net.link(&self.ifname).await? {
+        match net.link(&self.ifname)? {
             Some(link) => Ok((net, link)),
             None => Err(Error::Gone(format!("link {:?}: not found in {}", self.ifname, net.ns().name()))),
         }

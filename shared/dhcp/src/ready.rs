@@ -12,7 +12,7 @@ impl Place {
     /// # Errors
     /// [`Error::Gone`]; [`Error::Unsuitable`] for a link that knows no broadcast, or has no carrier.
     pub(crate) async fn ready(&self) -> Result<(Net, Link)> {
-        let (net, link) = self.link().await?;
+        let (net, link) = self.link()?;
         let layer3 = IpVlan::of(&link).is_some_and(|ipvlan| ipvlan.mode != IpVlanMode::L2);
         if link.mac.is_none() || layer3 {
             return Err(Error::Unsuitable(format!(
@@ -25,7 +25,7 @@ impl Place {
         }
         if !link.up {
             net.ns().run(|| self.quieten())??;
-            net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }).await?;
+            net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
         }
         match net.wait_for_port(link.index).await {
             Ok(link) => Ok((net, link)),

@@ -34,11 +34,11 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+    pub fn addresses(&self, index: u32) -> Result<Vec<Address>> {
         let mut message = AddressMessage::default();
         message.header.index = index;
         let object = || format!("addresses of link number {index}");
-        let answers = self.request(object, "list", Message::GetAddress(message), NLM_F_DUMP).await?;
+        let answers = self.request(object, "list", Message::GetAddress(message), NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
@@ -52,9 +52,9 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn all_addresses(&self) -> Result<Vec<(u32, Address)>> {
+    pub fn all_addresses(&self) -> Result<Vec<(u32, Address)>> {
         let message = Message::GetAddress(AddressMessage::default());
-        let answers = self.request(|| "addresses".to_owned(), "list", message, NLM_F_DUMP).await?;
+        let answers = self.request(|| "addresses".to_owned(), "list", message, NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
@@ -68,7 +68,7 @@ impl Net {
     ///
     /// # Errors
     /// EEXIST where the link has it already.
-    pub async fn add_address(&self, index: u32, cidr: Cidr, dad: bool) -> Result<()> {
+    pub fn add_address(&self, index: u32, cidr: Cidr, dad: bool) -> Result<()> {
         let mut message = message(index, cidr);
         if let (IpAddr::V4(ip), prefix @ 0..=30) = (cidr.ip(), cidr.prefix()) {
             let broadcast = Ipv4Addr::from_bits(ip.to_bits() | u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
@@ -77,7 +77,7 @@ impl Net {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         let message = Message::NewAddress(message);
-        self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).await.map(drop)
+        self.request(|| name(index, cidr), "add", message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
     /// Waits until duplicate-address detection is done with every IPv6 address of the link (RFC 4862, section 5.4).
@@ -86,8 +86,8 @@ impl Net {
     /// EADDRINUSE where an address has another owner on the network, ETIMEDOUT after ten seconds.
     pub async fn wait_for_dad(&self, index: u32) -> Result<()> {
         let object = format!("addresses of link number {index}");
-        let look = async || {
-            let addresses = self.addresses(index).await?;
+        let look = || {
+            let addresses = self.addresses(index)?;
             match addresses.iter().find(|address| address.duplicate) {
                 Some(taken) => Err(Error::new(format!("address \"{}\"", taken.cidr), "claim", Errno::EADDRINUSE)),
                 None => Ok((!addresses.iter().any(|address| address.tentative)).then_some(())),
@@ -103,8 +103,8 @@ impl Net {
     /// EADDRINUSE where it has another owner on the network, ETIMEDOUT after ten seconds.
     pub async fn wait_for_link_local(&self, index: u32) -> Result<Ipv6Addr> {
         let object = format!("link-local address of link number {index}");
-        let look = async || {
-            let addresses = self.addresses(index).await?;
+        let look = || {
+            let addresses = self.addresses(index)?;
             let mut all = addresses.iter().filter_map(|address| match address.cidr.ip() {
                 IpAddr::V6(ip) if ip.is_unicast_link_local() => Some((ip, address)),
                 _ => None,
@@ -125,9 +125,9 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_address(&self, index: u32, cidr: Cidr) -> Result<bool> {
+    pub fn delete_address(&self, index: u32, cidr: Cidr) -> Result<bool> {
         let message = Message::DelAddress(message(index, cidr));
-        match self.request(|| name(index, cidr), "delete", message, 0).await {
+        match self.request(|| name(index, cidr), "delete", message, 0) {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),

@@ -241,11 +241,11 @@ impl Net {
     ///
     /// # Errors
     /// EINVAL where it is not a port of it.
-    pub async fn set_primary(&self, bond: &Link, port: u32) -> Result<()> {
+    pub fn set_primary(&self, bond: &Link, port: u32) -> Result<()> {
         let mut message = LinkRequest::at(bond.index);
         message.info(KIND, |options| options.of(&[InfoBond::Primary(port)]));
         let message = Message::NewLink(message);
-        self.request(|| format!("bond {:?}", bond.name), "set the primary link of", message, 0).await.map(drop)
+        self.request(|| format!("bond {:?}", bond.name), "set the primary link of", message, 0).map(drop)
     }
 }
 

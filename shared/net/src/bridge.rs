@@ -83,7 +83,7 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn change_port(&self, index: u32, change: PortChange) -> Result<()> {
+    pub fn change_port(&self, index: u32, change: PortChange) -> Result<()> {
         let options = [
             (brport::HAIRPIN, change.hairpin),
             (brport::ISOLATED, change.isolated),
@@ -96,47 +96,47 @@ impl Net {
             }
         });
         let message = Message::NewLink(message);
-        self.request(|| format!("port number {index}"), "change", message, 0).await.map(drop)
+        self.request(|| format!("port number {index}"), "change", message, 0).map(drop)
     }
 
     /// Makes a bridge filter VLANs.
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel was built without it.
-    pub async fn enable_vlan_filtering(&self, bridge: &Link) -> Result<()> {
+    pub fn enable_vlan_filtering(&self, bridge: &Link) -> Result<()> {
         let mut message = LinkRequest::at(bridge.index);
         message.filter_vlans();
         let message = Message::NewLink(message);
-        self.request(|| format!("bridge {:?}", bridge.name), "filter VLANs on", message, 0).await.map(drop)
+        self.request(|| format!("bridge {:?}", bridge.name), "filter VLANs on", message, 0).map(drop)
     }
 
     /// Adds a VLAN to a port; with `of_bridge` to the bridge's own side instead.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn add_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
+    pub fn add_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
         let message = Message::SetLink(vlan_message(index, vlan, of_bridge));
-        self.request(|| vlan_name(index, vlan), "add", message, 0).await.map(drop)
+        self.request(|| vlan_name(index, vlan), "add", message, 0).map(drop)
     }
 
     /// Takes a VLAN from a port; with `of_bridge` from the bridge's own side instead.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
+    pub fn delete_vlan(&self, index: u32, vlan: Vlan, of_bridge: bool) -> Result<()> {
         let message = Message::DelLink(vlan_message(index, vlan, of_bridge));
-        self.request(|| vlan_name(index, vlan), "delete", message, 0).await.map(drop)
+        self.request(|| vlan_name(index, vlan), "delete", message, 0).map(drop)
     }
 
     /// The VLANs of a port, or of a bridge's own side, ranges folded.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn vlans(&self, index: u32) -> Result<Vec<Vlan>> {
+    pub fn vlans(&self, index: u32) -> Result<Vec<Vlan>> {
         let mut message = LinkRequest::about_vlans(0);
         message.attributes.u32(ifla::EXT_MASK, VLANS_IN_RANGES);
         let message = Message::GetLink(message);
-        let answers = self.request(|| "VLANs of bridges' ports".to_owned(), "list", message, NLM_F_DUMP).await?;
+        let answers = self.request(|| "VLANs of bridges' ports".to_owned(), "list", message, NLM_F_DUMP)?;
         Ok(links(answers).filter(|link| link.index == index).flat_map(|link| link.vlans()).collect())
     }
 
@@ -147,8 +147,8 @@ impl Net {
     /// ENODEV where the link is gone, ETIMEDOUT after five seconds: it normally takes well under one millisecond.
     pub async fn wait_for_port(&self, index: u32) -> Result<Link> {
         let object = format!("port number {index}");
-        let look = async || {
-            let link = self.link_at(index).await?.ok_or_else(|| Error::new(&object, "wait for", Errno::ENODEV))?;
+        let look = || {
+            let link = self.link_at(index)?.ok_or_else(|| Error::new(&object, "wait for", Errno::ENODEV))?;
             let in_service = link.operational && link.port.is_none_or(|port| port.enabled);
             Ok(in_service.then_some(link))
         };

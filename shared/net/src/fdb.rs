@@ -83,12 +83,12 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn fdb(&self, index: u32) -> Result<Vec<FdbFound>> {
+    pub fn fdb(&self, index: u32) -> Result<Vec<FdbFound>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.attributes.push(NeighbourAttribute::IfIndex(index));
         let object = || format!("forwarding entries of link number {index}");
-        let answers = self.request(object, "list", Message::GetNeighbour(message), NLM_F_DUMP).await?;
+        let answers = self.request(object, "list", Message::GetNeighbour(message), NLM_F_DUMP)?;
         Ok(neighbours(answers)
             .filter(|message| message.header.ifindex == index)
             .filter_map(|one| found(&one))
@@ -100,21 +100,21 @@ impl Net {
     ///
     /// # Errors
     /// EAFNOSUPPORT where the device's packets are of the other IP version.
-    pub async fn add_fdb(&self, index: u32, entry: Fdb, in_bridge: bool) -> Result<()> {
+    pub fn add_fdb(&self, index: u32, entry: Fdb, in_bridge: bool) -> Result<()> {
         let (kind, state) =
             if entry.mac == FLOOD { (NLM_F_APPEND, NeighbourState::Permanent) } else { (NLM_F_REPLACE, STATIC) };
         let mut message = fdb_message(index, entry);
         message.header.state = state;
         message.header.flags.set(NeighbourFlags::Controller, in_bridge && entry.mac != FLOOD);
         let message = Message::NewNeighbour(message);
-        self.request(|| name(index, entry), "add", message, NLM_F_CREATE | kind).await.map(drop)
+        self.request(|| name(index, entry), "add", message, NLM_F_CREATE | kind).map(drop)
     }
 
     /// Removes a forwarding entry, from the device and from its bridge. One that is not there is no error.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_fdb(&self, index: u32, entry: Fdb) -> Result<()> {
+    pub fn delete_fdb(&self, index: u32, entry: Fdb) -> Result<()> {
         let places: &[NeighbourFlags] = if entry.mac == FLOOD {
             &[NeighbourFlags::Own]
         } else {
@@ -123,7 +123,7 @@ impl Net {
         for &place in places {
             let mut message = fdb_message(index, entry);
             message.header.flags = place;
-            match self.request(|| name(index, entry), "delete", Message::DelNeighbour(message), 0).await {
+            match self.request(|| name(index, entry), "delete", Message::DelNeighbour(message), 0) {
                 // EOPNOTSUPP: it is no port of a bridge.
                 Err(error) if !error.is_absent() && !error.is(crate::Errno::EOPNOTSUPP) => return Err(error),
                 _ => {}
@@ -136,14 +136,14 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn own_neighbours(&self, index: u32) -> Result<Vec<(IpAddr, Mac)>> {
+    pub fn own_neighbours(&self, index: u32) -> Result<Vec<(IpAddr, Mac)>> {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
             message.attributes.push(NeighbourAttribute::IfIndex(index));
             let message = Message::GetNeighbour(message);
-            let answers = self.request(|| "neighbours".to_owned(), "list", message, NLM_F_DUMP).await?;
+            let answers = self.request(|| "neighbours".to_owned(), "list", message, NLM_F_DUMP)?;
             let ours = neighbours(answers).filter(|message| {
                 message.header.ifindex == index && message.attributes.contains(&NeighbourAttribute::Protocol(OURS))
             });
@@ -157,23 +157,23 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn add_neighbour(&self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
+    pub fn add_neighbour(&self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
         let mut message = neighbour_message(index, ip);
         message.header.state = NeighbourState::Permanent;
         message
             .attributes
             .extend([NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()), NeighbourAttribute::Protocol(OURS)]);
         let message = Message::NewNeighbour(message);
-        self.request(|| neighbour(index, ip), "add", message, NLM_F_CREATE | NLM_F_REPLACE).await.map(drop)
+        self.request(|| neighbour(index, ip), "add", message, NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
     /// Removes a neighbour entry. One that is not there is no error.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
+    pub fn delete_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
         let message = Message::DelNeighbour(neighbour_message(index, ip));
-        match self.request(|| neighbour(index, ip), "delete", message, 0).await {
+        match self.request(|| neighbour(index, ip), "delete", message, 0) {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
         }

@@ -18,18 +18,18 @@ impl Net {
     ///
     /// # Errors
     /// EEXIST where a name is taken, on either side; EOPNOTSUPP where the kernel lacks the kind.
-    pub async fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
+    pub fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
         let message = Message::NewLink(spec.into());
-        let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO).await?;
+        let answers = self.request(object, "create", message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO)?;
         let mut link = if let Some(link) = links(answers).find(|link| link.name == spec.name) {
             link
         } else {
             // A kernel that does not echo: ask.
-            match self.link(spec.name).await {
+            match self.link(spec.name) {
                 Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV))?,
                 Err(error) => {
-                    self.delete_link(spec.name).await?;
+                    self.delete_link(spec.name)?;
                     return Err(error);
                 }
             }
@@ -37,8 +37,8 @@ impl Net {
         // The kernel passes over an alias in the message that creates (`rtnl_create_link`), so it gets a second one; the
         // first has a group instead, so that a link whose maker was killed between the two is known.
         if let Some(alias) = spec.alias {
-            if let Err(error) = self.label(&link, alias).await {
-                self.delete_link_at(link.index).await?;
+            if let Err(error) = self.label(&link, alias) {
+                self.delete_link_at(link.index)?;
                 return Err(error);
             }
             alias.clone_into(&mut link.alias);
@@ -51,7 +51,7 @@ impl Net {
     ///
     /// # Errors
     /// As [`Self::create_link`].
-    pub async fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
+    pub fn create_link_in(&self, other: &Self, spec: &LinkSpec<'_>) -> Result<Link> {
         let object = || format!("link {:?}", spec.name);
         let message = |index| {
             let mut request = LinkRequest::from(spec);
@@ -62,17 +62,17 @@ impl Net {
         // No echo: the kernel would send it to whichever socket has our number in the other namespace.
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let (mut attempts, mut index) = (0, 0);
-        while let Err(error) = self.request(object, "create", message(index), flags).await {
+        while let Err(error) = self.request(object, "create", message(index), flags) {
             attempts += 1;
-            if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name).await? {
+            if attempts > 3 || !error.is(Errno::EEXIST) || !self.is_taken_only_here(other, spec.name)? {
                 return Err(error);
             }
-            index = self.free_index(other).await?;
+            index = self.free_index(other)?;
         }
-        match other.link(spec.name).await {
+        match other.link(spec.name) {
             Ok(link) => link.ok_or_else(|| Error::new(object(), "find after create", Errno::ENODEV)),
             Err(error) => {
-                other.delete_link(spec.name).await?;
+                other.delete_link(spec.name)?;
                 Err(error)
             }
         }
@@ -80,13 +80,13 @@ impl Net {
 
     /// Whether a name is one of this namespace and not of the other. Older kernels look for the name of a link to be made
     /// here, wherever it is to be; an index that comes with the request keeps them from looking by name.
-    async fn is_taken_only_here(&self, other: &Self, name: &str) -> Result<bool> {
-        Ok(self.link(name).await?.is_some() && other.link(name).await?.is_none())
+    fn is_taken_only_here(&self, other: &Self, name: &str) -> Result<bool> {
+        Ok(self.link(name)?.is_some() && other.link(name)?.is_none())
     }
 
     /// An index that no link has in either namespace now.
-    async fn free_index(&self, other: &Self) -> Result<u32> {
-        let (here, there) = (self.links().await?, other.links().await?);
+    fn free_index(&self, other: &Self) -> Result<u32> {
+        let (here, there) = (self.links()?, other.links()?);
         Ok(here.iter().chain(&there).map(|link| link.index).max().unwrap_or_default() + 1)
     }
 
@@ -94,40 +94,40 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn label(&self, link: &Link, alias: &str) -> Result<()> {
+    pub fn label(&self, link: &Link, alias: &str) -> Result<()> {
         let change = LinkChange { alias: Some(alias), group: Some(0), ..LinkChange::default() };
-        self.change_link(link.index, &change).await
+        self.change_link(link.index, &change)
     }
 
     /// The link with this name or altname.
     ///
     /// # Errors
     /// Of the request; a link that is not there is `None`.
-    pub async fn link(&self, name: &str) -> Result<Option<Link>> {
-        self.get_link(|| format!("link {name:?}"), LinkRequest::named(name)).await
+    pub fn link(&self, name: &str) -> Result<Option<Link>> {
+        self.get_link(|| format!("link {name:?}"), LinkRequest::named(name))
     }
 
     /// The link with this altname, which may be longer than a name.
     ///
     /// # Errors
     /// Of the request; a link that is not there is `None`.
-    pub async fn link_with_altname(&self, altname: &str) -> Result<Option<Link>> {
+    pub fn link_with_altname(&self, altname: &str) -> Result<Option<Link>> {
         let mut request = LinkRequest::default();
         request.attributes.text(ifla::ALT_IFNAME, altname);
-        self.get_link(|| format!("link with altname {altname:?}"), request).await
+        self.get_link(|| format!("link with altname {altname:?}"), request)
     }
 
     /// The link with this index.
     ///
     /// # Errors
     /// Of the request; a link that is not there is `None`.
-    pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
-        self.get_link(|| format!("link number {index}"), LinkRequest::at(index)).await
+    pub fn link_at(&self, index: u32) -> Result<Option<Link>> {
+        self.get_link(|| format!("link number {index}"), LinkRequest::at(index))
     }
 
-    async fn get_link(&self, object: impl Fn() -> String, mut request: LinkRequest) -> Result<Option<Link>> {
+    fn get_link(&self, object: impl Fn() -> String, mut request: LinkRequest) -> Result<Option<Link>> {
         without_statistics(&mut request);
-        match self.request(object, "get", Message::GetLink(request), 0).await {
+        match self.request(object, "get", Message::GetLink(request), 0) {
             Ok(answers) => Ok(links(answers).next()),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -138,23 +138,23 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn links(&self) -> Result<Vec<Link>> {
+    pub fn links(&self) -> Result<Vec<Link>> {
         let mut request = LinkRequest::default();
         without_statistics(&mut request);
         let message = Message::GetLink(request);
-        Ok(links(self.request(|| "links".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
+        Ok(links(self.request(|| "links".to_owned(), "list", message, NLM_F_DUMP)?).collect())
     }
 
     /// The links whose master has this index.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn ports(&self, master: u32) -> Result<Vec<Link>> {
+    pub fn ports(&self, master: u32) -> Result<Vec<Link>> {
         let mut request = LinkRequest::default();
         without_statistics(&mut request);
         request.attributes.u32(ifla::MASTER, master);
         let message = Message::GetLink(request);
-        let answers = self.request(|| format!("ports of link number {master}"), "list", message, NLM_F_DUMP).await?;
+        let answers = self.request(|| format!("ports of link number {master}"), "list", message, NLM_F_DUMP)?;
         Ok(links(answers).filter(|link| link.master == Some(master)).collect())
     }
 
@@ -162,36 +162,36 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn change_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
+    pub fn change_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
         let message = Message::NewLink(change.of(index));
-        self.request(|| format!("link number {index}"), "change", message, 0).await.map(drop)
+        self.request(|| format!("link number {index}"), "change", message, 0).map(drop)
     }
 
     /// Moves a link into another namespace, where it is down, has no master and no addresses, and is named `name`.
     ///
     /// # Errors
     /// EEXIST where the name is taken there; EINVAL for a link that has to stay where it is.
-    pub async fn move_link(&self, link: &Link, to: &Netns, name: &str) -> Result<()> {
+    pub fn move_link(&self, link: &Link, to: &Netns, name: &str) -> Result<()> {
         let change = LinkChange { up: Some(false), name: Some(name), ..LinkChange::default() };
         let mut request = change.of(link.index);
         request.attributes.u32(ifla::NET_NS_FD, to.raw_fd().cast_unsigned());
         let message = Message::NewLink(request);
-        self.request(|| format!("link {:?}", link.name), "move", message, 0).await.map(drop)
+        self.request(|| format!("link {:?}", link.name), "move", message, 0).map(drop)
     }
 
     /// Gives a link another name, of up to 127 bytes.
     ///
     /// # Errors
     /// EEXIST where the name is taken in the namespace.
-    pub async fn add_altname(&self, index: u32, name: &str) -> Result<()> {
-        self.add_altnames(index, &[name.to_owned()]).await
+    pub fn add_altname(&self, index: u32, name: &str) -> Result<()> {
+        self.add_altnames(index, &[name.to_owned()])
     }
 
     /// Gives a link other names, in one message.
     ///
     /// # Errors
     /// EEXIST where one is taken in the namespace; EINVAL where they all together pass 64 KiB.
-    pub async fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
+    pub fn add_altnames(&self, index: u32, names: &[String]) -> Result<()> {
         let object = || format!("altname \"{}\"", names.join("\", \""));
         let request = altnames(index, names);
         if request.attributes.as_bytes().len() > usize::from(u16::MAX) {
@@ -200,16 +200,16 @@ impl Net {
         }
         let message = Message::NewLinkProp(request);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(object, "add", message, flags).await.map(drop)
+        self.request(object, "add", message, flags).map(drop)
     }
 
     /// Takes an altname from a link. One that is not there is no error: `false`.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_altname(&self, index: u32, name: &str) -> Result<bool> {
+    pub fn delete_altname(&self, index: u32, name: &str) -> Result<bool> {
         let message = Message::DelLinkProp(altnames(index, &[name]));
-        match self.request(|| format!("altname {name:?}"), "delete", message, 0).await {
+        match self.request(|| format!("altname {name:?}"), "delete", message, 0) {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -220,20 +220,20 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_link(&self, name: &str) -> Result<bool> {
-        self.delete(|| format!("link {name:?}"), LinkRequest::named(name)).await
+    pub fn delete_link(&self, name: &str) -> Result<bool> {
+        self.delete(|| format!("link {name:?}"), LinkRequest::named(name))
     }
 
     /// Deletes the link with this index. One that is not there is no error: `false`.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_link_at(&self, index: u32) -> Result<bool> {
-        self.delete(|| format!("link number {index}"), LinkRequest::at(index)).await
+    pub fn delete_link_at(&self, index: u32) -> Result<bool> {
+        self.delete(|| format!("link number {index}"), LinkRequest::at(index))
     }
 
-    async fn delete(&self, object: impl Fn() -> String, request: LinkRequest) -> Result<bool> {
-        match self.request(object, "delete", Message::DelLink(request), 0).await {
+    fn delete(&self, object: impl Fn() -> String, request: LinkRequest) -> Result<bool> {
+        match self.request(object, "delete", Message::DelLink(request), 0) {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -245,13 +245,13 @@ impl Net {
     ///
     /// # Errors
     /// EOPNOTSUPP where the kernel lacks the kind, EPERM without `CAP_NET_ADMIN`.
-    pub async fn can_create(&self, kind: &str) -> Result<()> {
+    pub fn can_create(&self, kind: &str) -> Result<()> {
         let mut request = LinkRequest::named("podwire-probe");
         request.attributes.u32(ifla::NUM_TX_QUEUES, 0);
         request.kind(kind);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let message = Message::NewLink(request);
-        match self.request(|| format!("link of type {kind:?}"), "create", message, flags).await {
+        match self.request(|| format!("link of type {kind:?}"), "create", message, flags) {
             Err(error) if matches!(error.errno, Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES)) => Err(error),
             _ => Ok(()),
         }

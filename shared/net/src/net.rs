@@ -88,14 +88,14 @@ impl Net {
         object: &str,
         (group, news): (MulticastGroup, impl Fn(Notification<'_>) -> bool),
         patience: Duration,
-        look: impl AsyncFn() -> Result<Option<T>>,
+        look: impl Fn() -> Result<Option<T>>,
     ) -> Result<T> {
-        if let Some(found) = look().await? {
+        if let Some(found) = look()? {
             return Ok(found);
         }
         // Subscribed before the next look, so that nothing is missed between the two.
         let events = self.watch(object, group).await?;
-        match look().await? {
+        match look()? {
             Some(found) => Ok(found),
             None => self.wait_on((&events, news), object, patience, look).await,
         }
@@ -121,7 +121,7 @@ impl Net {
         (events, news): (&TokioSocket, impl Fn(Notification<'_>) -> bool),
         object: &str,
         patience: Duration,
-        look: impl AsyncFn() -> Result<Option<T>>,
+        look: impl Fn() -> Result<Option<T>>,
     ) -> Result<T> {
         let watch = async {
             let mut event = Vec::with_capacity(socket::BUFFER);
@@ -134,7 +134,7 @@ impl Net {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                     Err(error) => return Err(Error::io(object, "watch", &error)),
                 };
-                if is_news && let Some(found) = look().await? {
+                if is_news && let Some(found) = look()? {
                     return Ok(found);
                 }
             }
@@ -164,18 +164,18 @@ impl Net {
 
     /// Sends a request and gathers what comes back, the acknowledgement aside. `object` and `operation` are for the
     /// error; a dump that was interrupted is repeated.
-    pub(crate) async fn request(
+    pub(crate) fn request(
         &self,
         object: impl Fn() -> String,
         operation: &'static str,
         message: Message,
         flags: u16,
     ) -> Result<Vec<Message>> {
-        self.step(&object, operation, message, flags).await
+        self.step(&object, operation, message, flags)
     }
 
     /// [`Self::request`], compiled once rather than for every kind of object.
-    async fn step(
+    fn step(
         &self,
         object: &dyn Fn() -> String,
         operation: &'static str,
@@ -183,12 +183,12 @@ impl Net {
         flags: u16,
     ) -> Result<Vec<Message>> {
         let step = Step::begin();
-        let outcome = self.exchange(object, operation, message, flags).await;
+        let outcome = self.exchange(object, operation, message, flags);
         self.tell(step, operation, object, &outcome);
         outcome
     }
 
-    async fn exchange(
+    fn exchange(
         &self,
         object: &dyn Fn() -> String,
         operation: &'static str,
@@ -201,13 +201,12 @@ impl Net {
         message.header.flags = NLM_F_REQUEST | flags | if is_question { 0 } else { NLM_F_ACK };
         message.finalize();
         let mut request = vec![0; message.buffer_len()];
-        let ask = async || {
+        let ask = || {
             message.header.sequence_number = self.next.replace(self.next.get().wrapping_add(1));
             message.serialize(&mut request);
             self.once(&request, message.header.sequence_number, is_question)
         };
-        let answers = whole(ask).await;
-        answers.map_err(|(errno, words)| Error { object: object(), operation, errno, words })
+        whole(ask).map_err(|(errno, words)| Error { object: object(), operation, errno, words })
     }
 
     /// One try of the request with this number; `None` for a dump that somebody's change interrupted.
@@ -263,9 +262,9 @@ pub(crate) fn acknowledged(message: Message) -> Vec<u8> {
 }
 
 /// Asks until the answer is not one that somebody's change has interrupted.
-async fn whole<T>(mut ask: impl AsyncFnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+fn whole<T>(mut ask: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
     for _ in 0..DUMP_ATTEMPTS {
-        if let Some(answer) = ask().await? {
+        if let Some(answer) = ask()? {
             return Ok(answer);
         }
     }
@@ -309,8 +308,6 @@ fn words(header: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
     use crate::link_message::LinkRequest;
 
@@ -340,11 +337,11 @@ mod tests {
     fn p27_an_interrupted_dump_is_repeated_but_not_for_ever() {
         let ask_until = |good: u32| {
             let mut asked = 0;
-            let ask = async || {
+            let ask = || {
                 asked += 1;
                 Ok((asked == good).then_some(asked))
             };
-            let answer = whole(ask).now_or_never().unwrap();
+            let answer = whole(ask);
             (answer, asked)
         };
         assert_eq!(ask_until(3), (Ok(3), 3));

@@ -21,15 +21,15 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn give_number(&self, other: &Netns) -> Result<i32> {
+    pub fn give_number(&self, other: &Netns) -> Result<i32> {
         let wanted = Message::NewNsId(message(vec![fd(other), NsidAttribute::Id(NOT_ASSIGNED)]));
-        let new = match self.request(|| other.name().to_owned(), "number", wanted, NLM_F_ECHO).await {
+        let new = match self.request(|| other.name().to_owned(), "number", wanted, NLM_F_ECHO) {
             Ok(answers) => numbers(answers).next(),
             Err(error) if error.is(Errno::EEXIST) => None,
             Err(error) => return Err(error),
         };
         // It had one, or the kernel does not echo.
-        let number = if new.is_some() { new } else { self.number_of(other).await? };
+        let number = if new.is_some() { new } else { self.number_of(other)? };
         number.ok_or_else(|| Error::new(other.name(), "find the number of", Errno::ENOENT))
     }
 
@@ -37,9 +37,9 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
+    pub fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
         let message = Message::GetNsId(message(vec![fd(other)]));
-        let answers = self.request(|| other.name().to_owned(), "get the number of", message, 0).await?;
+        let answers = self.request(|| other.name().to_owned(), "get the number of", message, 0)?;
         Ok(numbers(answers).next())
     }
 
@@ -47,22 +47,22 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn numbers(&self) -> Result<Vec<i32>> {
+    pub fn numbers(&self) -> Result<Vec<i32>> {
         let message = Message::GetNsId(message(vec![]));
-        Ok(numbers(self.request(|| "network namespaces".to_owned(), "list", message, NLM_F_DUMP).await?).collect())
+        Ok(numbers(self.request(|| "network namespaces".to_owned(), "list", message, NLM_F_DUMP)?).collect())
     }
 
     /// The links of one type in the namespace with that number; none where the namespace is gone.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn links_in(&self, number: i32, kind: &str) -> Result<Vec<Link>> {
+    pub fn links_in(&self, number: i32, kind: &str) -> Result<Vec<Link>> {
         let mut request = LinkRequest::default();
         without_statistics(&mut request);
         request.attributes.u32(ifla::TARGET_NETNSID, number.cast_unsigned());
         request.kind(kind);
         let object = || format!("links of network namespace number {number}");
-        match self.request(object, "list", Message::GetLink(request), NLM_F_DUMP).await {
+        match self.request(object, "list", Message::GetLink(request), NLM_F_DUMP) {
             // A kernel that does not know the type yet passes over the filter.
             Ok(answers) => Ok(links(answers).filter(|link| link.kind == kind).collect()),
             Err(error) if error.is(Errno::EINVAL) || error.is_absent() => Ok(Vec::new()),

@@ -39,7 +39,7 @@ impl Net {
     /// # Errors
     /// Of the request.
     pub async fn release_link(&self, name: &str) -> Result<bool> {
-        let Some(link) = self.link(name).await? else { return Ok(false) };
+        let Some(link) = self.link(name)? else { return Ok(false) };
         let step = Step::begin();
         let object = format!("link {name:?}");
         let outcome = self.release(&link, &object).await;
@@ -56,9 +56,9 @@ impl Net {
         let (reader, writer) = io::pipe().map_err(failed)?;
         if start(&socket, &request, writer).is_err() {
             // No room for another process: then this one waits.
-            return self.delete_link_at(link.index).await;
+            return self.delete_link_at(link.index);
         }
-        let look = async || Ok(self.link_at(link.index).await?.is_none().then_some(()));
+        let look = || Ok(self.link_at(link.index)?.is_none().then_some(()));
         let news = |event: Notification<'_>| event.is_end() && event.is_about(link.index);
         let gone = pin!(self.wait_on((&events, news), object, PATIENCE, look));
         match select(pin!(verdict(reader)), gone).await {
@@ -68,7 +68,7 @@ impl Net {
                 if error.is_absent() { Ok(false) } else { Err(error) }
             }
             // Killed before it could say anything.
-            Either::Left((Err(_), _)) => self.delete_link_at(link.index).await,
+            Either::Left((Err(_), _)) => self.delete_link_at(link.index),
             Either::Right((gone, _)) => gone.map(|()| true),
         }
     }

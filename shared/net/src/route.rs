@@ -35,26 +35,26 @@ impl Net {
     ///
     /// # Errors
     /// EEXIST where there is the same, ENETUNREACH where the next hop is on no network of the link.
-    pub async fn add_route(&self, index: u32, route: &Route) -> Result<()> {
-        self.add_route_from(index, route, None).await
+    pub fn add_route(&self, index: u32, route: &Route) -> Result<()> {
+        self.add_route_from(index, route, None)
     }
 
     /// As [`Self::add_route`], with the address that what takes it comes from, unless a program chooses another.
     ///
     /// # Errors
     /// As [`Self::add_route`], and EINVAL where `source` is no address of this namespace.
-    pub async fn add_route_from(&self, index: u32, route: &Route, source: Option<IpAddr>) -> Result<()> {
+    pub fn add_route_from(&self, index: u32, route: &Route, source: Option<IpAddr>) -> Result<()> {
         let mut message = message(index, route);
         message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-        self.request(|| name(route), "add", Message::NewRoute(message), NLM_F_CREATE).await.map(drop)
+        self.request(|| name(route), "add", Message::NewRoute(message), NLM_F_CREATE).map(drop)
     }
 
     /// Removes a route. One that is not there is no error: `false`.
     ///
     /// # Errors
     /// Of the request.
-    pub async fn delete_route(&self, index: u32, route: &Route) -> Result<bool> {
-        match self.request(|| name(route), "delete", Message::DelRoute(message(index, route)), 0).await {
+    pub fn delete_route(&self, index: u32, route: &Route) -> Result<bool> {
+        match self.request(|| name(route), "delete", Message::DelRoute(message(index, route)), 0) {
             Ok(_) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
@@ -65,11 +65,11 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn routes(&self, ipv6: bool) -> Result<Vec<RouteEntry>> {
+    pub fn routes(&self, ipv6: bool) -> Result<Vec<RouteEntry>> {
         let mut message = RouteMessage::default();
         message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let message = Message::GetRoute(message);
-        let answers = self.request(|| "routes".to_owned(), "list", message, NLM_F_DUMP).await?;
+        let answers = self.request(|| "routes".to_owned(), "list", message, NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
@@ -85,13 +85,13 @@ impl Net {
     ///
     /// # Errors
     /// Of the request.
-    pub async fn way_to(&self, ip: IpAddr) -> Result<Option<u32>> {
+    pub fn way_to(&self, ip: IpAddr) -> Result<Option<u32>> {
         let mut message = RouteMessage::default();
         message.header.address_family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(ip.into()));
         let message = Message::GetRoute(message);
-        match self.request(|| format!("route to \"{ip}\""), "look up", message, 0).await {
+        match self.request(|| format!("route to \"{ip}\""), "look up", message, 0) {
             Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
                 Message::NewRoute(message) => entry(message)?.link,
                 _ => None,

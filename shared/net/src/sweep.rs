@@ -11,8 +11,6 @@ use std::{
     thread,
 };
 
-use tokio::runtime::Handle;
-
 use crate::{Error, Link, Net, Result, runtime};
 
 /// How many wait at a time.
@@ -27,12 +25,12 @@ impl Net {
         for some in links.chunks(TURN) {
             let queue = Queue { links: some, next: AtomicUsize::new(0), errors: &errors };
             if some.len() > 1 {
-                runtime::started().await;
                 self.delete_in_threads(&queue);
             }
             // Those that no thread took.
-            queue.delete(self).await;
+            queue.delete(self);
             if links.len() > TURN {
+                runtime::started().await;
                 tokio::task::yield_now().await;
             }
         }
@@ -40,10 +38,9 @@ impl Net {
     }
 
     fn delete_in_threads(&self, queue: &Queue<'_>) {
-        let (ns, runtime) = (self.ns(), Handle::current());
+        let ns = self.ns();
         let worker = || -> Result<()> {
-            let net = Self::open(ns.try_clone()?)?;
-            runtime.block_on(queue.delete(&net));
+            queue.delete(&Self::open(ns.try_clone()?)?);
             Ok(())
         };
         thread::scope(|scope| {
@@ -62,9 +59,9 @@ struct Queue<'a> {
 }
 
 impl Queue<'_> {
-    async fn delete(&self, net: &Net) {
+    fn delete(&self, net: &Net) {
         while let Some(link) = self.links.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = net.delete_link_at(link.index).await {
+            if let Err(error) = net.delete_link_at(link.index) {
                 let error = Error { object: format!("link {:?}", link.name), ..error };
                 self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
             }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use futures_util::future::{join3, try_join_all};
 use podwire_net::{Errno, Link, LinkChange, write_sysctl};
 use podwire_spec::{AddResult, Cidr, Interface, Route};
 
@@ -12,12 +11,12 @@ use crate::{Context, Error, PodSide, Result};
 const SCOPE_LINK: u8 = 253;
 
 impl<C> Context<C> {
-    /// Gives the pod's link its addresses, sets it up and adds the routes, in one go: the kernel answers in order.
+    /// Gives the pod's link its addresses, sets it up and adds the routes.
     /// IPv6 addresses are usable at once unless `side` asks for duplicate-address detection.
     ///
     /// # Errors
     /// Of the kernel.
-    pub(crate) async fn configure(&self, link: &Link, result: &AddResult, side: PodSide) -> Result<()> {
+    pub(crate) fn configure(&self, link: &Link, result: &AddResult, side: PodSide) -> Result<()> {
         let dad = side.dad;
         let has_ipv6 = result.ips.iter().any(|ip| ip.address.ip().is_ipv6());
         let prepare = || if result.ips.is_empty() { Ok(()) } else { set_up_sysctls(&link.name, has_ipv6, dad) };
@@ -25,16 +24,16 @@ impl<C> Context<C> {
         let notify = LinkChange { arp_notify: !result.ips.is_empty(), ..LinkChange::default() };
         // The kernel sets the link up before it looks at the rest of a message.
         if side.announced_by_up && notify.arp_notify {
-            pod.change_link(link.index, &notify).await?;
+            pod.change_link(link.index, &notify)?;
         }
         let up = LinkChange { up: Some(true), ..notify };
-        let routes = completed(&result.routes, result);
-        let add_addresses = try_join_all(result.ips.iter().map(|ip| pod.add_address(link.index, ip.address, dad)));
-        let add_routes = try_join_all(routes.iter().map(|route| pod.add_route(link.index, route)));
-        let (addresses, up, routes) = join3(add_addresses, pod.change_link(link.index, &up), add_routes).await;
-        addresses?;
-        up?;
-        routes?;
+        for ip in &result.ips {
+            pod.add_address(link.index, ip.address, dad)?;
+        }
+        pod.change_link(link.index, &up)?;
+        for route in &completed(&result.routes, result) {
+            pod.add_route(link.index, route)?;
+        }
         Ok(())
     }
 
@@ -44,19 +43,19 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub(crate) async fn announce(&self, link: &Link) -> Result<()> {
+    pub(crate) fn announce(&self, link: &Link) -> Result<()> {
         let change = LinkChange { mac: link.mac, ..LinkChange::default() };
-        Ok(self.pod()?.change_link(link.index, &change).await?)
+        Ok(self.pod()?.change_link(link.index, &change)?)
     }
 
     /// Compares the pod's link with what the result says of it.
     ///
     /// # Errors
     /// Code 102, naming the first difference.
-    pub(crate) async fn verify_addresses(&self, link: &Link, result: &AddResult) -> Result<()> {
+    pub(crate) fn verify_addresses(&self, link: &Link, result: &AddResult) -> Result<()> {
         let pod = self.pod()?;
         let name = &link.name;
-        let addresses = pod.addresses(link.index).await?;
+        let addresses = pod.addresses(link.index)?;
         let own = result.interfaces.iter().position(|interface| is_pods(interface, &self.env.netns, name));
         for ip in result.ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == own) {
             let found = addresses.iter().find(|address| address.cidr == ip.address);
@@ -82,7 +81,7 @@ impl<C> Context<C> {
             if wanted.is_empty() {
                 continue;
             }
-            let present = pod.routes(ipv6).await?;
+            let present = pod.routes(ipv6)?;
             if let Some(gone) = wanted.iter().find(|route| !present.iter().any(|entry| entry.is(route, link.index))) {
                 let by = gone.gw.map_or_else(String::new, |gw| format!(" by \"{gw}\""));
                 let object = format!("route to \"{}\"{by} of pod's link {name:?}", gone.dst);

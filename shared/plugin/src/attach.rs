@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use futures_util::future::{join3, try_join_all};
 use podwire_net::{Link, Net};
 use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, Mac, NetConf};
 use serde::de::DeserializeOwned;
@@ -69,7 +68,10 @@ pub trait Attach: Sized {
     }
 
     /// CHECK: is the device as configured? The runner has compared name, MAC, MTU, addresses and routes.
-    async fn verify(cx: &Context<Self::Config>, link: &Link, made: &AddResult) -> Result<()>;
+    ///
+    /// # Errors
+    /// Code 102, naming the first difference.
+    fn verify(cx: &Context<Self::Config>, link: &Link, made: &AddResult) -> Result<()>;
 
     /// DEL: by default deletes `CNI_IFNAME` in the pod.
     async fn detach(cx: &Context<Self::Config>) -> Result<()> {
@@ -82,7 +84,10 @@ pub trait Attach: Sized {
     }
 
     /// STATUS: could an ADD be served?
-    async fn ready(cx: &Context<Self::Config>) -> Result<()>;
+    ///
+    /// # Errors
+    /// What is missing; the runner gives it code 50.
+    fn ready(cx: &Context<Self::Config>) -> Result<()>;
 }
 
 /// The links of an attachment.
@@ -147,7 +152,7 @@ impl<T: Attach> Plugin for T {
         T::complete(&cx.conf, &mut result)?;
         let side = T::pod_side(&cx.conf.plugin);
         if side.up {
-            cx.configure(&attached.pod, &result, side).await?;
+            cx.configure(&attached.pod, &result, side)?;
         }
         cx.turn().await;
         T::addressed(cx, &attached, &result).await?;
@@ -161,7 +166,7 @@ impl<T: Attach> Plugin for T {
         }
         let announced = side.up && !side.announced_by_up && !result.ips.is_empty();
         let made_with = attached.pod.mac;
-        let attached = finish(cx, attached, &fresh, announced).await?;
+        let attached = finish(cx, &attached, &fresh, announced)?;
         if T::is_bound_to_mac(&cx.conf.plugin) && attached.pod.mac != made_with {
             let object = format!("pod's link {:?}: MAC address", attached.pod.name);
             let [expected, found] = [made_with, attached.pod.mac].map(|mac| mac.unwrap_or(Mac([0; 6])));
@@ -195,7 +200,7 @@ impl<T: Attach> Plugin for T {
             Error::invalid("prevResult", "missing").with_details("CHECK compares the pod with the result of its ADD")
         })?;
         let name = T::ifname(&cx.env, &cx.conf.plugin);
-        let link = pod_link(cx, name).await?;
+        let link = pod_link(cx, name)?;
         let listed = made.interfaces.iter().find(|interface| is_pods(interface, &cx.env.netns, name));
         // A chain whose last word was an old version has no list to compare with.
         if let Some(interface) = listed {
@@ -204,18 +209,18 @@ impl<T: Attach> Plugin for T {
             let object = format!("prevResult: interface {name:?} in {:?}", cx.env.netns);
             return Err(Error::differs(object, "to be listed", "no such interface").into());
         }
-        cx.verify_addresses(&link, &made).await?;
+        cx.verify_addresses(&link, &made)?;
         if T::pod_side(&cx.conf.plugin).up && !link.up {
             return Err(Error::differs(format!("pod's link {:?}", link.name), "up", "down").into());
         }
-        T::verify(cx, &link, &made).await?;
+        T::verify(cx, &link, &made)?;
         cx.delegate_to(Command::Check).await
     }
 
     async fn gc(cx: &mut Context<T::Config>) -> Result<()> {
         let valid = cx.valid_attachments()?;
         let mut errors = Vec::new();
-        match cx.host.links().await {
+        match cx.host.links() {
             Ok(links) => {
                 let dead: Vec<_> = links.iter().filter(|link| cx.is_dead_link(link, &valid)).collect();
                 errors.extend(cx.host.delete_links(&dead).await.into_iter().map(Into::into));
@@ -228,7 +233,7 @@ impl<T: Attach> Plugin for T {
     }
 
     async fn status(cx: &mut Context<T::Config>) -> Result<()> {
-        T::ready(cx).await?;
+        T::ready(cx)?;
         cx.delegate_to(Command::Status).await
     }
 }
@@ -267,8 +272,8 @@ fn chained(mut previous: AddResult, own: AddResult, has_delegate: bool) -> AddRe
 }
 
 /// The pod's link of that name.
-async fn pod_link<C>(cx: &Context<C>, name: &str) -> Result<Link> {
-    let link = cx.pod()?.link(name).await?;
+fn pod_link<C>(cx: &Context<C>, name: &str) -> Result<Link> {
+    let link = cx.pod()?.link(name)?;
     link.ok_or_else(|| Error::differs(format!("pod's link {name:?}"), "to be there", "none").into())
 }
 
@@ -300,20 +305,19 @@ fn interfaces<C>(cx: &Context<C>, attached: &Attached) -> Vec<Interface> {
 /// Tells the pod's neighbours of it where asked, and reads the links as they are after this last change: another
 /// program may have rewritten a MAC address meanwhile, as udev does, and a bridge's MTU follows its ports. What was
 /// read since already is not read again.
-async fn finish<C>(cx: &Context<C>, attached: Attached, fresh: &[Link], announce: bool) -> Result<Attached> {
-    let again = async |net: &Net, link: &Link| {
+fn finish<C>(cx: &Context<C>, attached: &Attached, fresh: &[Link], announce: bool) -> Result<Attached> {
+    let again = |net: &Net, link: &Link| {
         if let Some(fresh) = fresh.iter().find(|fresh| (fresh.index, &fresh.name) == (link.index, &link.name)) {
             return Ok(fresh.clone());
         }
-        let now = net.link_at(link.index).await?;
+        let now = net.link_at(link.index)?;
         let gone = || Error::differs(format!("link {:?}", link.name), "to be there", "none");
         Ok::<_, anyhow::Error>(now.ok_or_else(gone)?)
     };
-    let pod = cx.pod()?;
-    let announce = async { if announce { cx.announce(&attached.pod).await } else { Ok(()) } };
-    let node = try_join_all(attached.node.iter().map(|link| again(&cx.host, link)));
-    // All are sent at once; the pod's are answered in order.
-    let (announced, pod, node) = join3(announce, again(pod, &attached.pod), node).await;
-    announced?;
-    Ok(Attached { node: node?, pod: pod? })
+    if announce {
+        cx.announce(&attached.pod)?;
+    }
+    let pod = again(cx.pod()?, &attached.pod)?;
+    let node = attached.node.iter().map(|link| again(&cx.host, link)).collect::<Result<_>>()?;
+    Ok(Attached { node, pod })
 }

@@ -8,8 +8,8 @@ use crate::Result;
 ///
 /// # Errors
 /// Of the kernel.
-pub async fn warn_of_bonds_on(net: &Net, bridge: &Link) -> Result<()> {
-    for port in net.ports(bridge.index).await? {
+pub fn warn_of_bonds_on(net: &Net, bridge: &Link) -> Result<()> {
+    for port in net.ports(bridge.index)? {
         warn_of_bond(&port, bridge);
     }
     Ok(())

@@ -170,8 +170,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// As [`Net::create_link`].
-    pub async fn create_host_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
-        let link = self.host.create_link(spec).await?;
+    pub fn create_host_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let link = self.host.create_link(spec)?;
         self.undo_host_link(link.index);
         Ok(link)
     }

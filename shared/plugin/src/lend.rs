@@ -115,9 +115,9 @@ impl<C> Context<C> {
         self.announce_flight(&self.label.borrower())?;
         let home = self.net(in_pod)?;
         let _lock = home.ns().lock().await?;
-        let loopback = loopback(home).await?;
-        let link = &self.as_it_was(home, &loopback, link, in_pod).await?;
-        let addresses = home.addresses(link.index).await?.into_iter().filter(|address| !address.automatic);
+        let loopback = loopback(home)?;
+        let link = &self.as_it_was(home, &loopback, link, in_pod)?;
+        let addresses = home.addresses(link.index)?.into_iter().filter(|address| !address.automatic);
         let loan = Loan {
             name: link.name.clone(),
             owner: self.label.borrower(),
@@ -132,13 +132,13 @@ impl<C> Context<C> {
         self.undo_by(format!("give back link {name:?}"), async move |cx| cx.give_back_one(&name, in_pod).await);
         let home = self.net(in_pod)?;
         for note in loan.notes() {
-            home.add_altname(loopback.index, &note).await?;
+            home.add_altname(loopback.index, &note)?;
         }
         if in_pod {
-            home.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }).await?;
+            home.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() })?;
             return Ok(link.clone());
         }
-        match home.move_link(link, self.pod_ns()?, &link.name).await {
+        match home.move_link(link, self.pod_ns()?, &link.name) {
             Err(error) if error.is(Errno::EEXIST) => {
                 Err(Error::new(code::EXISTS, format!("link {:?}: the pod has one of that name already", link.name))
                     .with_details(error.to_string())
@@ -146,7 +146,7 @@ impl<C> Context<C> {
             }
             Err(error) => Err(error.into()),
             Ok(()) => {
-                let moved = self.pod()?.link(&link.name).await?;
+                let moved = self.pod()?.link(&link.name)?;
                 moved.ok_or_else(|| Error::new(code::KERNEL, format!("link {:?}: lost on its way", link.name)).into())
             }
         }
@@ -154,24 +154,24 @@ impl<C> Context<C> {
 
     /// A link that is here, and so is not lent whatever its notes say. If there are any, the call that was to bring it
     /// home or to take it was killed, or the kernel has returned it: it becomes what it was before it is lent again.
-    async fn as_it_was(&self, home: &Net, notes: &Link, link: &Link, in_pod: bool) -> Result<Link> {
+    fn as_it_was(&self, home: &Net, notes: &Link, link: &Link, in_pod: bool) -> Result<Link> {
         if !notes.altnames.iter().filter_map(|altname| split(altname)).any(|note| note.0 == link.name) {
             return Ok(link.clone());
         }
         if let Some(loan) = Loan::all(&notes.altnames).iter().find(|loan| loan.name == link.name && loan.is(link)) {
-            self.take_home(home, notes, loan, in_pod).await?;
+            self.take_home(home, notes, loan, in_pod)?;
         }
-        forget(home, &loopback(home).await?, &link.name).await?;
+        forget(home, &loopback(home)?, &link.name)?;
         let gone = || Error::new(code::KERNEL, format!("link {:?}: lost while it was put in order", link.name));
-        Ok(home.link(&link.name).await?.ok_or_else(gone)?)
+        Ok(home.link(&link.name)?.ok_or_else(gone)?)
     }
 
     /// Who has a link of the node that is lent; a container and its interface.
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn borrower_of(&self, name: &str) -> Result<Option<String>> {
-        let loans = Loan::all(&loopback(&self.host).await?.altnames);
+    pub fn borrower_of(&self, name: &str) -> Result<Option<String>> {
+        let loans = Loan::all(&loopback(&self.host)?.altnames);
         Ok(loans.into_iter().find(|loan| loan.name == name).map(|loan| loan.owner))
     }
 
@@ -214,18 +214,18 @@ impl<C> Context<C> {
             let home = if in_pod { self.pod_if_any()? } else { Some(&self.host) };
             let Some(home) = home else { return Ok(vec![]) };
             let _lock = home.ns().lock().await?;
-            let loopback = loopback(home).await?;
+            let loopback = loopback(home)?;
             let mut errors = Vec::new();
             for loan in Loan::all(&loopback.altnames).iter().filter(|loan| is_meant(loan)).rev() {
                 self.turn().await;
-                let returned = self.take_home(home, &loopback, loan, in_pod).await;
+                let returned = self.take_home(home, &loopback, loan, in_pod);
                 errors.extend(returned.with_context(|| format!("give back link {:?}", loan.name)).err());
             }
             // Half a note is of a call that was killed before it changed anything.
             let whole = Loan::all(&loopback.altnames);
             for (name, _, owner) in loopback.altnames.iter().filter_map(|altname| split(altname)) {
                 if owner == self.label.borrower() && whole.iter().all(|loan| loan.name != name) {
-                    forget(home, &loopback, name).await?;
+                    forget(home, &loopback, name)?;
                 }
             }
             Ok(errors)
@@ -234,24 +234,24 @@ impl<C> Context<C> {
     }
 
     /// Brings a link home, makes it what it was, and forgets that it was away.
-    async fn take_home(&self, home: &Net, loopback: &Link, loan: &Loan, in_pod: bool) -> Result<()> {
+    fn take_home(&self, home: &Net, loopback: &Link, loan: &Loan, in_pod: bool) -> Result<()> {
         // A call that was killed before it moved the link has left it here.
         let is_here = |link: &Link| loan.is(link) && link.name == loan.name && link.mac == loan.mac;
         if !in_pod
-            && !home.links().await?.iter().any(is_here)
+            && !home.links()?.iter().any(is_here)
             && let Some(pod) = self.pod_if_any()?
-            && let Some(link) = loan.find(pod.links().await?)
+            && let Some(link) = loan.find(pod.links()?)
         {
             let alone = LinkChange { up: Some(false), master: link.master.map(|_| 0), ..LinkChange::default() };
-            pod.change_link(link.index, &alone).await?;
-            pod.move_link(&link, home.ns(), &loan.name).await?;
+            pod.change_link(link.index, &alone)?;
+            pod.move_link(&link, home.ns(), &loan.name)?;
         }
-        let Some(mut link) = loan.find(home.links().await?) else {
+        let Some(mut link) = loan.find(home.links()?) else {
             let hardware = loan.kind.is_empty();
             let known: Vec<_> = loan.addresses.iter().map(ToString::to_string).collect();
             tracing::warn!("link {:?} with {known:?}: neither in the pod nor on the node", loan.name);
             // What software made has ended with the pod; hardware comes back when the last who uses its namespace ends.
-            return if hardware { Ok(()) } else { forget(home, loopback, &loan.name).await };
+            return if hardware { Ok(()) } else { forget(home, loopback, &loan.name) };
         };
         let change = LinkChange {
             up: Some(false),
@@ -261,9 +261,9 @@ impl<C> Context<C> {
         };
         // A name and some drivers' addresses can be changed only while the link is down.
         if change.name.is_some() || change.master.is_some() || link.mac != loan.mac {
-            home.change_link(link.index, &change).await?;
+            home.change_link(link.index, &change)?;
             // What it leaves, a bond for one, may give it another address or MTU.
-            link = home.link_at(link.index).await?.unwrap_or(link);
+            link = home.link_at(link.index)?.unwrap_or(link);
         }
         let state = LinkChange {
             mac: loan.mac.filter(|mac| link.mac != Some(*mac)),
@@ -271,28 +271,28 @@ impl<C> Context<C> {
             up: Some(loan.up),
             ..LinkChange::default()
         };
-        home.change_link(link.index, &state).await?;
+        home.change_link(link.index, &state)?;
         for address in &loan.addresses {
-            match home.add_address(link.index, *address, false).await {
+            match home.add_address(link.index, *address, false) {
                 Err(error) if !error.is(Errno::EEXIST) => return Err(error.into()),
                 _ => {}
             }
         }
-        forget(home, loopback, &loan.name).await
+        forget(home, loopback, &loan.name)
     }
 }
 
-async fn loopback(net: &Net) -> Result<Link> {
-    let link = net.link(LOOPBACK).await?;
+fn loopback(net: &Net) -> Result<Link> {
+    let link = net.link(LOOPBACK)?;
     link.ok_or_else(|| Error::new(code::KERNEL, format!("link {LOOPBACK:?}: not there to keep notes on")).into())
 }
 
 /// Removes the notes about one link: whose it is the last, for by that whoever goes on after a kill finds the others.
-async fn forget(home: &Net, loopback: &Link, name: &str) -> Result<()> {
+fn forget(home: &Net, loopback: &Link, name: &str) -> Result<()> {
     let notes = || loopback.altnames.iter().filter_map(|altname| Some((altname, split(altname)?)));
     for is_last in [false, true] {
         for (altname, _) in notes().filter(|(_, note)| note.0 == name && (note.1 == OWNER) == is_last) {
-            home.delete_altname(loopback.index, altname).await?;
+            home.delete_altname(loopback.index, altname)?;
         }
     }
     Ok(())

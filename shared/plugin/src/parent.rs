@@ -38,7 +38,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 7 where there is no such link.
-    pub async fn parent(&self, master: Option<&str>, in_pod: bool) -> Result<Parent> {
+    pub fn parent(&self, master: Option<&str>, in_pod: bool) -> Result<Parent> {
         let place = place(in_pod);
         let previous = || {
             let sandbox = if in_pod { self.env.netns.as_str() } else { "" };
@@ -49,8 +49,8 @@ impl<C> Context<C> {
             Some(interface.name.as_str())
         };
         let found = match master.filter(|name| !name.is_empty()).or_else(previous) {
-            Some(name) => self.named_link("master", name, in_pod).await?,
-            None => self.default_link(in_pod).await?.ok_or_else(|| {
+            Some(name) => self.named_link("master", name, in_pod)?,
+            None => self.default_link(in_pod)?.ok_or_else(|| {
                 Error::invalid("master", format!("missing, and {place} has no default route to take its link from"))
             })?,
         };
@@ -69,16 +69,16 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 7 where there is no such link.
-    pub async fn named_link(&self, option: &str, name: &str, in_pod: bool) -> Result<Link> {
+    pub fn named_link(&self, option: &str, name: &str, in_pod: bool) -> Result<Link> {
         if name.contains('\0') {
             // The kernel would look for what stands before it.
             return Err(Error::invalid(option, format!("{name:?}: not the name of an interface")).into());
         }
         let net = self.net(in_pod)?;
-        if let Some(link) = net.link(name).await? {
+        if let Some(link) = net.link(name)? {
             return Ok(link);
         }
-        let links = net.links().await?;
+        let links = net.links()?;
         let near = did_you_mean(name, links.iter().map(|link| link.name.as_str()));
         Err(Error::invalid(option, format!("link {name:?}: not found in {}{near}", place(in_pod))).into())
     }
@@ -87,11 +87,11 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn default_link(&self, in_pod: bool) -> Result<Option<Link>> {
+    pub fn default_link(&self, in_pod: bool) -> Result<Option<Link>> {
         let net = self.net(in_pod)?;
-        match default_link_of(net, false).await? {
+        match default_link_of(net, false)? {
             Some(link) => Ok(Some(link)),
-            None => default_link_of(net, true).await,
+            None => default_link_of(net, true),
         }
     }
 
@@ -101,8 +101,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 105 where `CNI_IFNAME` is taken; else of the kernel.
-    pub async fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
-        self.create_in_pod(parent.in_pod, LinkSpec { parent: Some(parent.link.index), ..spec }).await
+    pub fn create_pod_link(&mut self, parent: &Parent, spec: LinkSpec<'_>) -> Result<Link> {
+        self.create_in_pod(parent.in_pod, &LinkSpec { parent: Some(parent.link.index), ..spec })
     }
 
     /// As [`Self::create_pod_link`], for a device that is on no one link; what belongs to it elsewhere, as a UDP
@@ -110,21 +110,21 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// As [`Self::create_pod_link`].
-    pub async fn create_in_pod(&mut self, in_pod: bool, spec: LinkSpec<'_>) -> Result<Link> {
+    pub fn create_in_pod(&mut self, in_pod: bool, spec: &LinkSpec<'_>) -> Result<Link> {
         let pod = self.pod()?;
         if !in_pod {
-            self.host.give_number(pod.ns()).await?;
+            self.host.give_number(pod.ns())?;
         }
-        let created = if in_pod { pod.create_link(&spec).await } else { self.host.create_link_in(pod, &spec).await };
+        let created = if in_pod { pod.create_link(spec) } else { self.host.create_link_in(pod, spec) };
         match created {
             Ok(link) => {
                 self.undo_pod_link(link.index);
                 let label = self.label.to_string();
                 let alias = LinkChange { alias: Some(&label), ..LinkChange::default() };
-                self.pod()?.change_link(link.index, &alias).await?;
+                self.pod()?.change_link(link.index, &alias)?;
                 Ok(link)
             }
-            Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name).await?.is_some() => {
+            Err(error) if error.is(Errno::EEXIST) && pod.link(spec.name)?.is_some() => {
                 Err(Error::new(code::EXISTS, format!("CNI_IFNAME {:?}: exists already in the pod", spec.name))
                     .with_details(error.to_string())
                     .into())
@@ -137,12 +137,12 @@ impl<C> Context<C> {
 impl<C> Context<C> {
     /// The kernel's refusal to make a device on a parent, with the names of what is in the way; errors that are not
     /// about the parent as they are.
-    pub async fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
+    pub fn explain_refusal(&self, parent: &Parent, error: anyhow::Error) -> anyhow::Error {
         let refused = error
             .downcast_ref::<podwire_net::Error>()
             .filter(|error| [Errno::EBUSY, Errno::EINVAL].into_iter().any(|errno| error.is(errno)));
         let Some(refused) = refused else { return error };
-        let (why, what_to_do) = match self.in_the_way(parent).await {
+        let (why, what_to_do) = match self.in_the_way(parent) {
             Ok(found) if !found.is_empty() => (found.join(", "), "remove it, or name another parent"),
             Ok(_) if parent.link.mac.is_none_or(|mac| mac == Mac([0; 6])) => {
                 ("it is no Ethernet link".to_owned(), "name another parent")
@@ -160,15 +160,15 @@ impl<C> Context<C> {
     }
 
     /// What sits on a parent, as far as it can be seen from there.
-    async fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
+    fn in_the_way(&self, parent: &Parent) -> Result<Vec<String>> {
         let mut found = Vec::new();
         if let Some(index) = parent.link.master
-            && let Some(master) = self.net(parent.in_pod)?.link_at(index).await?
+            && let Some(master) = self.net(parent.in_pod)?.link_at(index)?
         {
             found.push(format!("it is a port of {} {:?}", master.kind, master.name));
         }
         for kind in SITTING {
-            found.extend(self.siblings(parent, kind).await?.iter().map(|sibling| format!("{sibling} is on it")));
+            found.extend(self.siblings(parent, kind)?.iter().map(|sibling| format!("{sibling} is on it")));
         }
         Ok(found)
     }
@@ -178,11 +178,11 @@ impl<C> Context<C> {
 const SITTING: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 /// The link of the default route of one IP version with the lowest metric.
-pub(crate) async fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
-    let routes = net.routes(ipv6).await?;
+pub(crate) fn default_link_of(net: &Net, ipv6: bool) -> Result<Option<Link>> {
+    let routes = net.routes(ipv6)?;
     let defaults = routes.iter().filter(|entry| entry.route.dst.is_default() && entry.is_in_main_table());
     match defaults.min_by_key(|entry| entry.route.priority).and_then(|entry| entry.link) {
-        Some(index) => Ok(net.link_at(index).await?),
+        Some(index) => Ok(net.link_at(index)?),
         None => Ok(None),
     }
 }

@@ -23,8 +23,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 101 where the name is another device's.
-    pub async fn bridge(&self, name: &str) -> Result<Option<Link>> {
-        match self.host.link(name).await? {
+    pub fn bridge(&self, name: &str) -> Result<Option<Link>> {
+        match self.host.link(name)? {
             Some(link) if link.kind != "bridge" => {
                 let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
                 Err(Error::new(
@@ -42,13 +42,13 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// As [`Self::bridge`], and of the kernel.
-    pub async fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
+    pub fn ensure_bridge(&mut self, wanted: BridgeSpec<'_>) -> Result<Link> {
         loop {
-            if let Some(mut bridge) = self.bridge(wanted.name).await? {
-                self.relabel(&mut bridge).await?;
+            if let Some(mut bridge) = self.bridge(wanted.name)? {
+                self.relabel(&mut bridge)?;
                 return Ok(bridge);
             }
-            match self.create_bridge(wanted).await {
+            match self.create_bridge(wanted) {
                 Ok(bridge) => return Ok(bridge),
                 // Another call was first: look again.
                 Err(error) if error.is(Errno::EEXIST) => {}
@@ -57,7 +57,7 @@ impl<C> Context<C> {
         }
     }
 
-    async fn create_bridge(&mut self, wanted: BridgeSpec<'_>) -> net::Result<Link> {
+    fn create_bridge(&mut self, wanted: BridgeSpec<'_>) -> net::Result<Link> {
         let label = self.network_label().to_string();
         let spec = LinkSpec {
             mtu: wanted.mtu,
@@ -67,11 +67,11 @@ impl<C> Context<C> {
             up: true,
             ..LinkSpec::new(wanted.name, Some(Kind::Bridge { vlan_filtering: wanted.vlan_filtering }))
         };
-        let mut bridge = self.host.create_link(&spec).await?;
+        let mut bridge = self.host.create_link(&spec)?;
         let index = bridge.index;
         self.undo_at_last_by(format!("delete bridge {index} unless others use it"), async move |cx| {
-            if cx.is_idle(index).await? {
-                cx.host.delete_link_at(index).await?;
+            if cx.is_idle(index)? {
+                cx.host.delete_link_at(index)?;
             }
             Ok(())
         });
@@ -90,7 +90,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// EEXIST where either name is taken, which [`Self::taken`] explains; EINVAL where the bridge is gone.
-    pub async fn create_port(&mut self, bridge: &Link, mac: Mac, mtu: u32) -> net::Result<(Link, Link)> {
+    pub fn create_port(&mut self, bridge: &Link, mac: Mac, mtu: u32) -> net::Result<(Link, Link)> {
         let (name, label) = (host_veth_name(&self.env.container_id, &self.env.ifname), self.label.to_string());
         let pod = self.pod_ns().map_err(|error| net::Error::other("pod", "enter", error))?;
         let peer = LinkSpec { mac: Some(mac), mtu: Some(mtu), ns: Some(pod), ..LinkSpec::new(&self.env.ifname, None) };
@@ -102,7 +102,7 @@ impl<C> Context<C> {
             up: true,
             ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
         };
-        let port = self.host.create_link(&spec).await?;
+        let port = self.host.create_link(&spec)?;
         self.undo_host_link(port.index);
         let index = port.peer.ok_or_else(|| net::Error::new("veth", "find the other end of", Errno::ENODEV))?;
         let pod = Link::known(index, &self.env.ifname, Some(mac));
@@ -113,13 +113,13 @@ impl<C> Context<C> {
     /// beside it by then.
     pub fn undo_shared_port(&mut self, index: u32) {
         self.undo_at_last_by(format!("delete port {index} unless others use its bridge"), async move |cx| {
-            let bridge = cx.host.link_at(index).await?.and_then(|port| port.master);
+            let bridge = cx.host.link_at(index)?.and_then(|port| port.master);
             let idle = match bridge {
-                Some(bridge) => cx.is_idle(bridge).await?,
+                Some(bridge) => cx.is_idle(bridge)?,
                 None => true,
             };
             if idle {
-                cx.host.delete_link_at(index).await?;
+                cx.host.delete_link_at(index)?;
             }
             Ok(())
         });
@@ -129,12 +129,12 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn name_port(&self, port: &Link) -> Result<()> {
+    pub fn name_port(&self, port: &Link) -> Result<()> {
         let Some(pod) = &self.env.args.pod else { return Ok(()) };
         // A second attachment of the pod has the same name but for its interface; one that does not fit has none.
         let altname = format!("{}_{}_{}", pod.namespace, pod.name, self.env.ifname);
         if altname.len() <= 127 {
-            self.host.add_altname(port.index, &altname).await.or_else(|error| {
+            self.host.add_altname(port.index, &altname).or_else(|error| {
                 tracing::warn!("{error}");
                 if error.is(Errno::EEXIST) || error.is(Errno::EINVAL) { Ok(()) } else { Err(error) }
             })?;
@@ -146,9 +146,9 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// If the pod cannot be asked.
-    pub async fn taken(&self, error: net::Error) -> Result<Error> {
+    pub fn taken(&self, error: &net::Error) -> Result<Error> {
         let name = &self.env.ifname;
-        if self.pod()?.link(name).await?.is_some() {
+        if self.pod()?.link(name)?.is_some() {
             return Ok(Error::new(code::EXISTS, format!("CNI_IFNAME {name:?}: exists already in the pod"))
                 .with_details(error.to_string()));
         }
@@ -161,14 +161,14 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 102, naming the first difference.
-    pub async fn verify_port(&self, link: &Link, bridge: &Link) -> Result<Link> {
+    pub fn verify_port(&self, link: &Link, bridge: &Link) -> Result<Link> {
         let differs =
             |object: String, expected: &str, found: String| Err(Error::differs(object, expected, found).into());
         if link.kind != "veth" {
             return differs(format!("pod's link {:?}", link.name), "a veth", format!("type {:?}", link.kind));
         }
         let port = match link.peer {
-            Some(index) => self.host.link_at(index).await?,
+            Some(index) => self.host.link_at(index)?,
             None => None,
         };
         let Some(port) = port.filter(|port| port.kind == "veth") else {
@@ -201,9 +201,9 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn is_idle(&self, bridge: u32) -> Result<bool> {
+    pub fn is_idle(&self, bridge: u32) -> Result<bool> {
         let is_of_a_network = |port: &Link| Label::parse(&port.alias).is_some_and(|label| !label.is_of_an_attachment());
-        Ok(self.host.ports(bridge).await?.iter().all(is_of_a_network))
+        Ok(self.host.ports(bridge)?.iter().all(is_of_a_network))
     }
 
     /// The label of what belongs to this network as a whole.
@@ -215,10 +215,10 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn relabel(&self, link: &mut Link) -> Result<()> {
+    pub fn relabel(&self, link: &mut Link) -> Result<()> {
         if link.alias.is_empty() && self.is_of_network(link) {
             let label = self.network_label().to_string();
-            self.host.label(link, &label).await?;
+            self.host.label(link, &label)?;
             link.alias = label;
         }
         Ok(())

@@ -19,22 +19,19 @@ impl<C> Context<C> {
     /// Those of `accept`, which is asked about a link that exists, and of the kernel.
     pub async fn share(&mut self, spec: &LinkSpec<'_>, accept: impl Fn(&Link) -> Result<()>) -> Result<Link> {
         let _lock = self.host.ns().lock().await?;
-        let (link, is_new) = match self.host.link(spec.name).await? {
+        let (link, is_new) = match self.host.link(spec.name)? {
             Some(mut link) => {
-                self.relabel(&mut link).await?;
+                self.relabel(&mut link)?;
                 (link, false)
             }
-            None => (self.host.create_link(spec).await?, true),
+            None => (self.host.create_link(spec)?, true),
         };
-        let joined = async {
-            accept(&link)?;
-            match self.host.add_altname(link.index, &self.label.user()).await {
-                // A repeated ADD of one attachment; what is wrong with that is for the device to say.
-                Err(error) if error.is(Errno::EEXIST) => Ok(false),
-                other => Ok(other.map(|()| true)?),
-            }
-        };
-        match joined.await {
+        let joined = accept(&link).and_then(|()| match self.host.add_altname(link.index, &self.label.user()) {
+            // A repeated ADD of one attachment; what is wrong with that is for the device to say.
+            Err(error) if error.is(Errno::EEXIST) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        });
+        match joined {
             Ok(is_user_now) => {
                 if is_user_now {
                     self.undo_by("leave the shared link", async |cx| cx.leave().await);
@@ -43,7 +40,7 @@ impl<C> Context<C> {
             }
             Err(error) => {
                 if is_new {
-                    self.host.delete_link_at(link.index).await?;
+                    self.host.delete_link_at(link.index)?;
                 }
                 Err(error)
             }
@@ -54,8 +51,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn shared(&self) -> Result<Option<Link>> {
-        Ok(self.host.link_with_altname(&self.label.user()).await?)
+    pub fn shared(&self) -> Result<Option<Link>> {
+        Ok(self.host.link_with_altname(&self.label.user())?)
     }
 
     /// Ends this attachment's use of its shared link, and the link with its last user.
@@ -63,7 +60,7 @@ impl<C> Context<C> {
     /// # Errors
     /// Of the kernel.
     pub async fn leave(&self) -> Result<()> {
-        match self.shared().await? {
+        match self.shared()? {
             Some(link) => self.release(&link, &[self.label.user()]).await,
             None => Ok(()),
         }
@@ -73,7 +70,7 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn dead_users(&self, valid: &HashSet<Label>) -> Result<Vec<(Link, Vec<String>)>> {
+    pub fn dead_users(&self, valid: &HashSet<Label>) -> Result<Vec<(Link, Vec<String>)>> {
         let valid: HashSet<_> = valid.iter().map(Label::user).collect();
         let Some(network) = Label::parse(&self.label.user()) else { return Ok(vec![]) };
         let is_dead = |altname: &&String| {
@@ -88,7 +85,7 @@ impl<C> Context<C> {
             let users: Vec<_> = link.altnames.iter().filter(is_dead).cloned().collect();
             (link, users)
         };
-        Ok(self.host.links().await?.into_iter().map(dead).filter(|(_, users)| !users.is_empty()).collect())
+        Ok(self.host.links()?.into_iter().map(dead).filter(|(_, users)| !users.is_empty()).collect())
     }
 
     /// Takes users from a shared link, and the link away with its last one, if podwire made it.
@@ -98,14 +95,14 @@ impl<C> Context<C> {
     pub async fn release(&self, link: &Link, users: &[String]) -> Result<()> {
         let _lock = self.host.ns().lock().await?;
         for user in users {
-            self.host.delete_altname(link.index, user).await?;
+            self.host.delete_altname(link.index, user)?;
         }
-        let Some(link) = self.host.link_at(link.index).await? else { return Ok(()) };
+        let Some(link) = self.host.link_at(link.index)? else { return Ok(()) };
         let is_made_by_us = Label::parse(&link.alias).is_some() || self.is_of_network(&link);
         let is_used =
             link.altnames.iter().filter_map(|altname| Label::parse(altname)).any(|user| user.is_of_an_attachment());
         if is_made_by_us && !is_used {
-            self.host.delete_link_at(link.index).await?;
+            self.host.delete_link_at(link.index)?;
         }
         Ok(())
     }

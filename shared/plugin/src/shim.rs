@@ -59,13 +59,13 @@ impl<C> Context<C> {
         };
         let mut shim = match self.share(&spec, accept).await {
             Ok(shim) => shim,
-            Err(error) => return Err(self.explain_refusal(parent, error).await),
+            Err(error) => return Err(self.explain_refusal(parent, error)),
         };
         if !shim.up {
             prepare(&name)?;
             // With its label once more, which an ADD that was killed may not have come to.
             let change = LinkChange { up: Some(true), alias: Some(&label), group: Some(0), ..LinkChange::default() };
-            self.host.change_link(shim.index, &change).await?;
+            self.host.change_link(shim.index, &change)?;
             shim.up = true;
         }
         Ok(shim)
@@ -75,8 +75,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 7 where the node has no address that the pod could reach it by; else of the kernel.
-    pub async fn open_to_node(&mut self, shim: &Link, pod: &Link, result: &AddResult) -> Result<()> {
-        let node = self.node_addresses(shim).await?;
+    pub fn open_to_node(&mut self, shim: &Link, pod: &Link, result: &AddResult) -> Result<()> {
+        let node = self.node_addresses(shim)?;
         let served: Vec<_> = result.ips.iter().filter_map(|ip| Some((ip, source(ip.address, &node)?))).collect();
         if served.is_empty() {
             let why =
@@ -86,11 +86,11 @@ impl<C> Context<C> {
         let metric = metric(&self.label.user());
         for (ip, source) in served {
             let route = Route { priority: Some(metric), ..Route::new(Cidr::of_host(ip.address.ip()), None) };
-            match self.host.add_route_from(shim.index, &route, Some(source)).await {
+            match self.host.add_route_from(shim.index, &route, Some(source)) {
                 Ok(()) => {
                     let index = shim.index;
                     self.undo_by(format!("remove the node's route to {}", route.dst), async move |cx| {
-                        Ok(cx.host.delete_route(index, &route).await?)
+                        Ok(cx.host.delete_route(index, &route)?)
                     });
                 }
                 // Of an ADD that was killed before this one.
@@ -101,39 +101,39 @@ impl<C> Context<C> {
         for ipv6 in [false, true] {
             let ips: Vec<_> = node.iter().map(|cidr| cidr.ip()).filter(|ip| ip.is_ipv6() == ipv6).collect();
             if !ips.is_empty() && result.ips.iter().any(|ip| ip.address.ip().is_ipv6() == ipv6) {
-                self.lead_to_node(shim, pod, ipv6, &ips).await?;
+                self.lead_to_node(shim, pod, ipv6, &ips)?;
             }
         }
         Ok(())
     }
 
     /// The pod's routes to these addresses of the node, all of one IP version.
-    async fn lead_to_node(&self, shim: &Link, pod: &Link, ipv6: bool, ips: &[IpAddr]) -> Result<()> {
+    fn lead_to_node(&self, shim: &Link, pod: &Link, ipv6: bool, ips: &[IpAddr]) -> Result<()> {
         let inside = self.pod()?;
-        let next_hop = match self.next_hop(shim, ipv6).await? {
+        let next_hop = match self.next_hop(shim, ipv6)? {
             Some(next_hop) => next_hop,
-            None => self.add_next_hop(shim, ipv6).await?,
+            None => self.add_next_hop(shim, ipv6)?,
         };
         if !ipv6 {
             // To a link-local address of IPv6 there is a route on every link.
-            inside.add_route(pod.index, &Route::new(Cidr::of_host(next_hop), None)).await?;
+            inside.add_route(pod.index, &Route::new(Cidr::of_host(next_hop), None))?;
         }
         for &ip in ips {
-            inside.add_route(pod.index, &Route::new(Cidr::of_host(ip), Some(next_hop))).await?;
+            inside.add_route(pod.index, &Route::new(Cidr::of_host(ip), Some(next_hop)))?;
         }
         Ok(())
     }
 
     /// The link-local address by which pods reach the node, where the shim has one.
-    async fn next_hop(&self, shim: &Link, ipv6: bool) -> Result<Option<IpAddr>> {
+    fn next_hop(&self, shim: &Link, ipv6: bool) -> Result<Option<IpAddr>> {
         let is_such = |ip: &IpAddr| match ip {
             IpAddr::V4(ip) => !ipv6 && *ip == NEXT_HOP,
             IpAddr::V6(ip) => ipv6 && ip.is_unicast_link_local(),
         };
-        Ok(self.host.addresses(shim.index).await?.into_iter().map(|address| address.cidr.ip()).find(is_such))
+        Ok(self.host.addresses(shim.index)?.into_iter().map(|address| address.cidr.ip()).find(is_such))
     }
 
-    async fn add_next_hop(&self, shim: &Link, ipv6: bool) -> Result<IpAddr> {
+    fn add_next_hop(&self, shim: &Link, ipv6: bool) -> Result<IpAddr> {
         let address = if ipv6 {
             // A node may have IPv6 on some links only; on this one it is needed.
             write_sysctl(&format!("ipv6/conf/{}/disable_ipv6", shim.name), "0")?;
@@ -143,7 +143,7 @@ impl<C> Context<C> {
             Cidr::new(NEXT_HOP.into(), 32)
         };
         let address = address.map_err(anyhow::Error::msg)?;
-        match self.host.add_address(shim.index, address, false).await {
+        match self.host.add_address(shim.index, address, false) {
             // Another call was first.
             Err(error) if error.is(Errno::EEXIST) => {}
             other => other?,
@@ -155,8 +155,8 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Code 102, naming the first difference.
-    pub async fn verify_shim(&self, pod: &Link, made: &AddResult) -> Result<()> {
-        let Some(shim) = self.shared().await?.filter(is_shim) else {
+    pub fn verify_shim(&self, pod: &Link, made: &AddResult) -> Result<()> {
+        let Some(shim) = self.shared()?.filter(is_shim) else {
             return Err(Error::differs("hostAccess: shim of this attachment", "to be there", "none").into());
         };
         if !shim.up {
@@ -164,8 +164,8 @@ impl<C> Context<C> {
         }
         let own = made.interfaces.iter().position(|interface| is_pods(interface, &self.env.netns, &pod.name));
         let ips: Vec<_> = made.ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == own).collect();
-        let node = self.node_addresses(&shim).await?;
-        let routes = self.routes_by(&shim, &[self.label.user()]).await?;
+        let node = self.node_addresses(&shim)?;
+        let routes = self.routes_by(&shim, &[self.label.user()])?;
         for ip in ips.iter().filter(|ip| source(ip.address, &node).is_some()) {
             if !routes.iter().any(|route| route.dst.ip() == ip.address.ip()) {
                 let object = format!("hostAccess: route to \"{}\" by shim {:?}", ip.address.ip(), shim.name);
@@ -176,7 +176,7 @@ impl<C> Context<C> {
             let of_version = |ip: IpAddr| ip.is_ipv6() == ipv6;
             let Some(ip) = ips.iter().find(|ip| of_version(ip.address.ip())) else { continue };
             let Some(wanted) = source(ip.address, &node) else { continue };
-            let (routes, next_hop) = (self.pod()?.routes(ipv6).await?, self.next_hop(&shim, ipv6).await?);
+            let (routes, next_hop) = (self.pod()?.routes(ipv6)?, self.next_hop(&shim, ipv6)?);
             // One will do: the node may have got more since the pod is there.
             let leads = |ip: IpAddr| {
                 let route = Route::new(Cidr::of_host(ip), next_hop);
@@ -195,8 +195,8 @@ impl<C> Context<C> {
     /// # Errors
     /// Of the kernel. Who could not remove the routes stays a user, or nobody would look for them any more.
     pub async fn leave_shim(&self) -> Result<()> {
-        let Some(shim) = self.shared().await?.filter(is_shim) else { return Ok(()) };
-        self.close_to(&shim, &[self.label.user()]).await?;
+        let Some(shim) = self.shared()?.filter(is_shim) else { return Ok(()) };
+        self.close_to(&shim, &[self.label.user()])?;
         self.leave().await
     }
 
@@ -206,15 +206,15 @@ impl<C> Context<C> {
     /// Of the kernel; all is attempted.
     pub async fn collect_shims(&self, valid: &HashSet<Label>) -> Result<()> {
         let mut errors = Vec::new();
-        let dead = self.dead_users(valid).await?;
+        let dead = self.dead_users(valid)?;
         // Other plugins share other links, with more to them than is known here.
         for (shim, users) in dead.iter().filter(|(link, _)| is_shim(link)) {
             self.turn().await;
-            let closed = self.close_to(shim, users).await;
+            let closed = self.close_to(shim, users);
             errors.extend(if closed.is_ok() { self.release(shim, users).await.err() } else { closed.err() });
         }
         // One that an ADD left which was killed before it was a user.
-        let links = self.host.links().await?;
+        let links = self.host.links()?;
         for shim in links.iter().filter(|link| parent_of(link).is_some() && self.is_of_network(link)) {
             self.turn().await;
             errors.extend(self.release(shim, &[]).await.err());
@@ -222,19 +222,19 @@ impl<C> Context<C> {
         join(errors)
     }
 
-    async fn close_to(&self, shim: &Link, users: &[String]) -> Result<()> {
-        for route in self.routes_by(shim, users).await? {
-            self.host.delete_route(shim.index, &route).await?;
+    fn close_to(&self, shim: &Link, users: &[String]) -> Result<()> {
+        for route in self.routes_by(shim, users)? {
+            self.host.delete_route(shim.index, &route)?;
         }
         Ok(())
     }
 
     /// The routes by a shim that belong to these users.
-    async fn routes_by(&self, shim: &Link, users: &[String]) -> Result<Vec<Route>> {
+    fn routes_by(&self, shim: &Link, users: &[String]) -> Result<Vec<Route>> {
         let metrics: HashSet<_> = users.iter().map(|user| Some(metric(user))).collect();
         let mut found = Vec::new();
         for ipv6 in [false, true] {
-            let routes = self.host.routes(ipv6).await?.into_iter();
+            let routes = self.host.routes(ipv6)?.into_iter();
             let is_theirs =
                 |link: Option<u32>, route: &Route| link == Some(shim.index) && metrics.contains(&route.priority);
             found.extend(routes.filter(|entry| is_theirs(entry.link, &entry.route)).map(|entry| entry.route));
@@ -244,25 +244,25 @@ impl<C> Context<C> {
 
     /// The node's addresses that pods on this shim's parent can reach it by: of either IP version the parent's, or
     /// where it has none those of the default route's link.
-    async fn node_addresses(&self, shim: &Link) -> Result<Vec<Cidr>> {
+    fn node_addresses(&self, shim: &Link) -> Result<Vec<Cidr>> {
         let mut all = Vec::new();
         for ipv6 in [false, true] {
             let mut found = match parent_of(shim) {
-                Some(parent) => self.addresses_of(parent, ipv6).await?,
+                Some(parent) => self.addresses_of(parent, ipv6)?,
                 None => Vec::new(),
             };
             if found.is_empty()
-                && let Some(link) = default_link_of(&self.host, ipv6).await?
+                && let Some(link) = default_link_of(&self.host, ipv6)?
             {
-                found = self.addresses_of(link.index, ipv6).await?;
+                found = self.addresses_of(link.index, ipv6)?;
             }
             all.append(&mut found);
         }
         Ok(all)
     }
 
-    async fn addresses_of(&self, link: u32, ipv6: bool) -> Result<Vec<Cidr>> {
-        let addresses = self.host.addresses(link).await?.into_iter().map(|address| address.cidr);
+    fn addresses_of(&self, link: u32, ipv6: bool) -> Result<Vec<Cidr>> {
+        let addresses = self.host.addresses(link)?.into_iter().map(|address| address.cidr);
         let is_link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         Ok(addresses.filter(|cidr| cidr.ip().is_ipv6() == ipv6 && !is_link_local(cidr.ip())).collect())
     }

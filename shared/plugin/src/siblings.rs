@@ -22,22 +22,22 @@ impl<C> Context<C> {
     ///
     /// # Errors
     /// Of the kernel.
-    pub async fn siblings(&self, parent: &Parent, kind: &str) -> Result<Vec<Sibling>> {
+    pub fn siblings(&self, parent: &Parent, kind: &str) -> Result<Vec<Sibling>> {
         let net = self.net(parent.in_pod)?;
         let is_on_it = |link: &Link| link.kind == kind && link.peer == Some(parent.link.index);
-        let here = net.links().await?.into_iter().filter(|link| is_on_it(link) && link.peer_ns.is_none());
+        let here = net.links()?.into_iter().filter(|link| is_on_it(link) && link.peer_ns.is_none());
         let mut found: Vec<_> = here.map(|link| Sibling { link, ns: None }).collect();
         if parent.in_pod {
             return Ok(found);
         }
-        for number in net.numbers().await? {
-            let there = net.links_in(number, kind).await?.into_iter();
+        for number in net.numbers()? {
+            let there = net.links_in(number, kind)?.into_iter();
             found.extend(there.filter(is_on_it).map(|link| Sibling { link, ns: Some(number) }));
         }
         if found.iter().any(|sibling| sibling.ns.is_some()) {
             // Links of other namespaces tell by its number where their parent is; while they were listed, the kernel
             // has given the node's own namespace one, if it had none.
-            let own = net.number_of(net.ns()).await?;
+            let own = net.number_of(net.ns())?;
             // One that tells none is on a link of its own namespace, whose index only happens to be the same.
             found.retain(|sibling| sibling.ns.is_none() || own.is_some_and(|own| sibling.link.peer_ns == Some(own)));
         }

@@ -1,7 +1,7 @@
 //! Letting what else waits have its turn, which is SIGTERM.
 //!
-//! A call that is ended stops where it waits, and what it has recorded is undone. So no request waits by itself: whoever
-//! made it could not yet have recorded what it did. A call says where it can be stopped.
+//! A call that is ended stops where it waits, and what it has recorded is undone. A request does not wait: whoever made it
+//! could not yet have recorded what it did. So a call that only makes requests says where it can be stopped.
 
 use std::{
     cell::Cell,

@@ -66,13 +66,13 @@ impl<C> Context<C> {
 
     /// As [`Self::undo_by`], for a link of the node's that this call made.
     pub(crate) fn undo_host_link(&mut self, index: u32) {
-        self.undo_by(format!("delete link {index}"), async move |cx| Ok(cx.host.delete_link_at(index).await?));
+        self.undo_by(format!("delete link {index}"), async move |cx| Ok(cx.host.delete_link_at(index)?));
     }
 
     /// As [`Self::undo_by`], for a link of the pod's that this call made.
     pub(crate) fn undo_pod_link(&mut self, index: u32) {
         let what = format!("delete the pod's link {index}");
-        self.undo_by(what, async move |cx| Ok(cx.pod()?.delete_link_at(index).await?));
+        self.undo_by(what, async move |cx| Ok(cx.pod()?.delete_link_at(index)?));
     }
 
     /// Takes everything back that this call has done, the last first. All of it is tried, each by itself: one can need a

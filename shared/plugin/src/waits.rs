@@ -3,7 +3,6 @@
 
 use std::{cell::OnceCell, net::IpAddr, os::fd::BorrowedFd, path::Path, rc::Rc, time::Duration};
 
-use futures_util::FutureExt;
 use podwire_ipam::Runner;
 use podwire_net::{Errno, LinkChange, Net, Netns, Prober, Termination, Woken};
 use podwire_spec::{Env, Error, Mac, code};
@@ -45,7 +44,8 @@ impl Waits {
 
     fn ask(&self, env: &Env, ips: &[IpAddr], wait: Duration) -> anyhow::Result<Vec<Option<Mac>>> {
         let net = Net::open(Netns::open(Path::new(&env.netns))?)?;
-        let link = at_once(net.link(&env.ifname))?
+        let link = net
+            .link(&env.ifname)?
             .ok_or_else(|| Error::invalid("ipam.probe", format!("the pod has no link {:?} to ask from", env.ifname)))?;
         if link.kind == "ipvlan" && ips.iter().any(IpAddr::is_ipv4) {
             return Err(Error::invalid("ipam.probe", format!("pod's link {:?} is an ipvlan, which hears no answers", link.name))
@@ -55,7 +55,7 @@ impl Waits {
         if !link.up {
             let ipv6 = ips.iter().any(IpAddr::is_ipv6);
             net.ns().run(|| set_up_sysctls(&link.name, ipv6, false))??;
-            at_once(net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() }))?;
+            net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
         }
         let answers = net.ns().run(|| Prober::open(&link))?.and_then(|prober| {
             let termination = self.termination()?;
@@ -63,7 +63,7 @@ impl Waits {
         });
         if !link.up && link.kind == "bond" {
             // To some bonds it is left to announce the pod's addresses when they are set up.
-            at_once(net.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }))?;
+            net.change_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() })?;
         }
         Ok(answers?)
     }
@@ -93,9 +93,4 @@ impl Runner for Waits {
 /// SIGTERM came.
 pub(crate) fn ended() -> Error {
     Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone")
-}
-
-/// The outcome of a request to the kernel, which does it while it is sent.
-fn at_once<T>(request: impl Future<Output = podwire_net::Result<T>>) -> podwire_net::Result<T> {
-    request.now_or_never().unwrap_or_else(|| Err(podwire_net::Error::new("request", "wait for", Errno::EWOULDBLOCK)))
 }

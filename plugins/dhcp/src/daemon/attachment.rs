@@ -85,7 +85,7 @@ impl Attachment {
     ///
     /// # Errors
     /// Where the namespace or the link is gone, or another one has its place.
-    pub(super) async fn resume(record: Record, book: &Book, settings: &Settings) -> podwire_dhcp::Result<Self> {
+    pub(super) fn resume(record: Record, book: &Book, settings: &Settings) -> podwire_dhcp::Result<Self> {
         if record.boot != book.boot() {
             return Err(Error::Gone("the node was started anew since".to_owned()));
         }
@@ -93,7 +93,7 @@ impl Attachment {
         if one.number != record.number {
             return Err(Error::Gone(format!("{}: it is another namespace by now", one.netns.display())));
         }
-        one.place.link().await?;
+        one.place.link()?;
         one.leases.v4.replace(record.v4);
         one.leases.v6.replace(record.v6);
         Ok(one)
@@ -118,11 +118,11 @@ impl Attachment {
     ///
     /// # Errors
     /// Where the link is gone.
-    pub(super) async fn set_mtu(&self) -> podwire_dhcp::Result<()> {
+    pub(super) fn set_mtu(&self) -> podwire_dhcp::Result<()> {
         let v4 = self.leases.v4.borrow().lease.as_ref().and_then(|lease| lease.mtu.map(u32::from));
         let v6 = self.leases.v6.borrow().lease.as_ref().and_then(|lease| lease.mtu);
         // One link: what fits both.
-        link::set_mtu(&self.place, v4.into_iter().chain(v6).min()).await
+        link::set_mtu(&self.place, v4.into_iter().chain(v6).min())
     }
 
     /// Keeps the leases for as long as the pod is there.
@@ -142,7 +142,7 @@ impl Attachment {
         loop {
             let Slot { lease: held, before } = slot.borrow().clone();
             if let Some(before) = before {
-                self.change(&before, &setup(&held)).await?;
+                self.change(&before, &setup(&held))?;
                 slot.borrow_mut().before = None;
                 self.note(book);
             }
@@ -175,10 +175,10 @@ impl Attachment {
     }
 
     /// Makes the link follow a change, and says so.
-    async fn change(&self, before: &Setup, after: &Setup) -> podwire_dhcp::Result<()> {
+    fn change(&self, before: &Setup, after: &Setup) -> podwire_dhcp::Result<()> {
         tracing::info!("{}: address was {}, is {}", self.key, listed(before), listed(after));
         let with_priority = |setup: &Setup| Setup { routes: self.routes(&setup.routes), ..setup.clone() };
-        match link::follow(&self.place, &with_priority(before), &with_priority(after)).await {
+        match link::follow(&self.place, &with_priority(before), &with_priority(after)) {
             Err(Error::Kernel(error)) => tracing::error!("{}: the link could not follow: {error}", self.key),
             other => other?,
         }
@@ -248,8 +248,8 @@ impl Attachment {
     }
 
     /// Whether the pod's link is there. Where that cannot be found out, it is.
-    pub(super) async fn has_link(&self) -> bool {
-        !matches!(self.place.link().await, Err(Error::Gone(_)))
+    pub(super) fn has_link(&self) -> bool {
+        !matches!(self.place.link(), Err(Error::Gone(_)))
     }
 
     /// Whether every lease that is wanted is held.

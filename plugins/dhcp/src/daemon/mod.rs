@@ -76,7 +76,7 @@ async fn run(flags: Flags) -> Result<()> {
     let socket = Socket::open(&flags.socket)?;
     let _pidfile = flags.pidfile.clone().map(Pidfile::write).transpose()?;
     let registry = Rc::new(Registry::new(settings(&flags), book, Watch::new()));
-    registry.resume().await?;
+    registry.resume()?;
     notify("READY=1");
     tracing::info!("listening at \"{}\", leases in \"{}\"", socket.name(), flags.state.display());
     let work = pin!(futures_util::future::join(accept(&socket, &registry), watch(&registry)));

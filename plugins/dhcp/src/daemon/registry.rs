@@ -61,10 +61,10 @@ impl Registry {
     ///
     /// # Errors
     /// Code 5 where they cannot be read.
-    pub(super) async fn resume(self: &Rc<Self>) -> Result<()> {
+    pub(super) fn resume(self: &Rc<Self>) -> Result<()> {
         for record in self.book.records()? {
             let key = record.key.clone();
-            match Attachment::resume(record, &self.book, &self.settings).await {
+            match Attachment::resume(record, &self.book, &self.settings) {
                 Ok(one) => {
                     tracing::info!("{key}: lease taken up again");
                     self.keep(Rc::new(one));
@@ -93,7 +93,7 @@ impl Registry {
         let netns = PathBuf::from(format!("{}{}", self.settings.host_prefix, args.netns));
         let _mine = self.lock(&key).await;
         if let Some(one) = self.find(&key) {
-            if one.is_at(&netns) && one.has_link().await {
+            if one.is_at(&netns) && one.has_link() {
                 return held(&one);
             }
             // The same container in another namespace: the earlier one is gone.
@@ -107,7 +107,7 @@ impl Registry {
         self.keep(Rc::clone(&one));
         let kept = self.book.keep(&one.record(&self.book));
         let outcome = match kept {
-            Ok(()) => one.set_mtu().await.map_err(|error| failed(&error, &one.words(&error))),
+            Ok(()) => one.set_mtu().map_err(|error| failed(&error, &one.words(&error))),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -185,7 +185,7 @@ impl Registry {
         let all: Vec<_> = self.all.borrow().values().filter(|one| is_named(one)).cloned().collect();
         for one in all {
             let netns = one.netns.clone();
-            if one.is_at(&netns) && one.has_link().await {
+            if one.is_at(&netns) && one.has_link() {
                 continue;
             }
             let _mine = self.lock(&one.key).await;
