@@ -227,7 +227,9 @@ impl<T: Attach> Plugin for T {
             }
             Err(error) => errors.push(error.into()),
         }
+        cx.turn().await;
         errors.extend(T::collect(cx, &valid).await.err());
+        cx.turn().await;
         errors.extend(cx.delegate_gc().await.err());
         join(errors)
     }

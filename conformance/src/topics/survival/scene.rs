@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::cni::Call;
 use crate::lab::{Lan, Snapshot, Space};
 use crate::runner::{Attachment, Case, merged};
 
@@ -58,11 +59,16 @@ impl Scene {
 
     /// GC of the network without the attachment that comes and goes.
     pub(super) fn collect(&self) -> Result<()> {
+        self.gc().succeed().map(drop)
+    }
+
+    /// That call.
+    pub(super) fn gc(&self) -> Call {
         let Attachment { case, node, conf, .. } = &self.attachment;
         let valid = |a: &Attachment| json!({ "containerID": a.container, "ifname": a.ifname });
         let valid: Vec<Value> = self.neighbour.iter().map(valid).collect();
         let conf = merged(conf, json!({ "cni.dev/valid-attachments": valid }));
-        case.call(node, self.device.plugin(), "GC").conf(&conf).succeed().map(drop)
+        case.call(node, self.device.plugin(), "GC").conf(&conf)
     }
 
     /// What has to be there before `command`.

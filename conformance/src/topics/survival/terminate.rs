@@ -1,4 +1,5 @@
-//! SIGTERM at each system call of ADD in turn: the call either ends well, or has changed nothing.
+//! SIGTERM at each system call of ADD, DEL and GC in turn: the call either ends well, or an ADD has changed nothing, and
+//! what is left of the others is done by the next.
 
 use std::os::unix::process::ExitStatusExt;
 use std::thread::sleep;
@@ -15,32 +16,41 @@ use crate::runner::{Case, Feature, Test};
 use crate::test;
 
 macro_rules! of_device {
-    ($($device:ident $needs:expr => $name:ident,)*) => {
-        pub(super) const TESTS: &[Test] = &[$(
-            test!($name, "at each system call of ADD: an error and all undone, or it is done").needs($needs).ours().limit(600),
-        )*];
-        $(
+    ($($device:ident $needs:expr => $($command:ident $name:ident)*,)*) => {
+        pub(super) const TESTS: &[Test] = &[$($(
+            test!($name, "at each system call: an error and all undone or left to the next, or it is done")
+                .needs($needs)
+                .ours()
+                .limit(600),
+        )*)*];
+        $($(
             fn $name(case: &Case) -> Result<()> {
-                everywhere(case, Device::$device)
+                everywhere(case, Device::$device, stringify!($command))
             }
-        )*
+        )*)*
     };
 }
 
 of_device! {
-    Bridge &[Feature::NftInet, Feature::NftBridge] => p10_terminated_bridge_add,
-    Macvlan &[Feature::Macvlan] => p10_terminated_macvlan_add,
-    Vxlan &[Feature::Vxlan] => p10_terminated_vxlan_add,
-    Ipvlan &[Feature::Ipvlan] => p10_terminated_ipvlan_add,
-    VlanShared &[Feature::Vlan, Feature::Macvlan] => p10_terminated_shared_vlan_add,
-    Bond &[Feature::Bond] => p10_terminated_bond_add,
-    Loopback &[] => p10_terminated_loopback_add,
+    Bridge &[Feature::NftInet, Feature::NftBridge]
+        => ADD p10_terminated_bridge_add DEL p10_terminated_bridge_del GC p10_terminated_bridge_gc,
+    Macvlan &[Feature::Macvlan]
+        => ADD p10_terminated_macvlan_add DEL p10_terminated_macvlan_del GC p10_terminated_macvlan_gc,
+    Vxlan &[Feature::Vxlan]
+        => ADD p10_terminated_vxlan_add DEL p10_terminated_vxlan_del GC p10_terminated_vxlan_gc,
+    Ipvlan &[Feature::Ipvlan]
+        => ADD p10_terminated_ipvlan_add DEL p10_terminated_ipvlan_del GC p10_terminated_ipvlan_gc,
+    VlanShared &[Feature::Vlan, Feature::Macvlan]
+        => ADD p10_terminated_shared_vlan_add DEL p10_terminated_shared_vlan_del GC p10_terminated_shared_vlan_gc,
+    // What a bond borrowed is in its pod, out of GC's reach.
+    Bond &[Feature::Bond] => ADD p10_terminated_bond_add DEL p10_terminated_bond_del,
+    Loopback &[] => ADD p10_terminated_loopback_add,
 }
 
 /// For how long the call is kept waiting there: longer than a plugin goes on without listening (`shared/plugin/src/turn.rs`).
 const LONG: Duration = Duration::from_millis(12);
 
-fn everywhere(case: &Case, device: Device) -> Result<()> {
+fn everywhere(case: &Case, device: Device, command: &str) -> Result<()> {
     let scene = Scene::new(case, device, true)?;
     let attachment = &scene.attachment;
     // Once for what stays behind by design.
@@ -49,8 +59,12 @@ fn everywhere(case: &Case, device: Device) -> Result<()> {
     let before = scene.everything()?;
     let (mut points, mut ended) = (0, 0);
     for nth in 1.. {
+        if command != "ADD" {
+            attachment.add()?;
+        }
+        let call = if command == "GC" { scene.gc() } else { attachment.call(command) };
         let (mut seen, mut hit) = (0, None);
-        let output = attachment.call("ADD").run_under(|moment| {
+        let output = call.run_under(|moment| {
             seen += usize::from(!device.is_rare() || calls::changes(moment));
             if seen == nth && hit.is_none() {
                 hit = Some(*moment);
@@ -60,23 +74,34 @@ fn everywhere(case: &Case, device: Device) -> Result<()> {
             }
             Fate::Goes
         })?;
-        let Some(moment) = hit else { break };
-        points += 1;
-        let at = || format!("SIGTERM at call {nth}, {}", calls::name(&moment));
-        if output.status.success() {
+        let at = || hit.map_or_else(String::new, |hit| format!("SIGTERM at call {nth}, {}", calls::name(&hit)));
+        let succeeded = output.status.success();
+        if succeeded && command == "ADD" {
             attachment.check(&output.success()?).with_context(at)?;
-            attachment.del()?;
-        } else {
-            // It has the signal's usual effect before the plugin has caught it.
-            if output.status.signal() != Some(Signal::SIGTERM as i32) {
-                output.failure(106).with_context(at)?.says(&["SIGTERM"])?;
-                ended += 1;
-            }
+        } else if !succeeded && output.status.signal() != Some(Signal::SIGTERM as i32) {
+            output.failure(106).with_context(at)?.says(&["SIGTERM"])?;
+            ended += 1;
+        }
+        match command {
+            "ADD" if !succeeded => {}
+            // What is in the pod goes with the pod, and by DEL.
+            "GC" => scene.collect().and_then(|()| attachment.del()).with_context(at)?,
+            _ => attachment.del().with_context(at)?,
         }
         before.ensure_same(&scene.everything()?).with_context(at)?;
+        if hit.is_none() {
+            break;
+        }
+        points += 1;
     }
-    // A loopback's ADD has nothing to wait for, and ends first.
-    ensure!(ended > points / 2 || device == Device::Loopback, "SIGTERM was heard at {ended} of {points} calls");
+    let enough = match (command, device) {
+        // Has nothing to wait for, and ends first.
+        (_, Device::Loopback) => 0,
+        // An end that comes late is not waited for.
+        ("ADD", _) => points / 2,
+        _ => 1,
+    };
+    ensure!(ended >= enough, "SIGTERM was heard at {ended} of {points} calls");
     case.note(format!("SIGTERM at {points} system calls, heard at {ended}"));
     Ok(())
 }
