@@ -37,10 +37,8 @@ impl Notification<'_> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NetlinkMessage;
-
     use super::*;
-    use crate::{link_message::LinkRequest, message::Message};
+    use crate::{link_message::LinkRequest, message::Message, net::acknowledged};
 
     const DOWN: u8 = 2;
     const UP: u8 = 6;
@@ -49,11 +47,7 @@ mod tests {
         let mut link = LinkRequest::named("eth0");
         link.index = index;
         link.attributes.u8(ifla::OPERSTATE, state);
-        let mut message = NetlinkMessage::from(message(link));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
+        acknowledged(message(link))
     }
 
     #[test]

@@ -92,5 +92,8 @@ impl Runner for Waits {
 
 /// SIGTERM came.
 pub(crate) fn ended() -> Error {
-    Error::new(code::SIGNAL, "ended by SIGTERM; what the call had done was undone")
+    Error::new(
+        code::SIGNAL,
+        "ended by SIGTERM; what an ADD had done was undone, what is left of DEL or GC is for the next call",
+    )
 }

@@ -40,7 +40,7 @@ pub mod code {
     pub const NO_KERNEL_FEATURE: u32 = 104;
     /// `CNI_IFNAME` exists already in the pod, or an address or a VLAN is taken.
     pub const EXISTS: u32 = 105;
-    /// The call was ended by a signal; what it had done was undone.
+    /// The call was ended by a signal; what an ADD had done was undone, what is left of DEL or GC is for the next call.
     pub const SIGNAL: u32 = 106;
     /// A bug in podwire: the plugin panicked; what it had done was undone.
     pub const BUG: u32 = 107;
