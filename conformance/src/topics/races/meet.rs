@@ -1,6 +1,6 @@
 //! The last DEL against the first ADD, a failing ADD against another, and many against many.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -92,27 +92,40 @@ fn failing_add_meets_another(case: &Case, scene: &Scene) -> Result<()> {
 }
 
 fn some_go_while_others_come(scene: &Scene) -> Result<()> {
-    let count = if scene.device.is_common() { 8 } else { 3 };
+    let (count, rounds) = if scene.device.is_common() { (8, 4) } else { (3, 2) };
     let guests = (1..=2 * count).map(|number| scene.guest(number)).collect::<Result<Vec<_>>>()?;
-    let [mut here, mut away] = [&guests[..count], &guests[count..]];
+    let (mut here, mut away) = guests.split_at(count);
     for guest in here {
         guest.comes()?;
     }
-    let rounds = if scene.device.is_common() { 4 } else { 2 };
     for round in 0..rounds {
-        let attachments = |guests: &[Guest]| guests.iter().map(|g| g.attachment.clone()).collect::<Vec<_>>();
-        let (go, come) = (attachments(here), attachments(away));
-        let going = || at_once(&go, Attachment::del).map(drop);
-        let ((), results) = both((going, Duration::ZERO), (|| at_once(&come, Attachment::add), Duration::ZERO))
-            .with_context(|| format!("round {round}"))?;
-        ensure!(results.len() == count, "{} results", results.len());
-        for (guest, result) in away.iter().zip(&results) {
-            guest.works(result).with_context(|| format!("round {round}"))?;
-        }
+        swap(here, away, [Duration::ZERO; 2]).with_context(|| format!("round {round}"))?;
         std::mem::swap(&mut here, &mut away);
     }
-    for guest in here {
+    // The last and the first: the one and the other ever later, by as long as a call takes.
+    let (mut last, mut first) = (&here[..1], &away[..1]);
+    for guest in &here[2..] {
         guest.attachment.del()?;
     }
+    let begin = Instant::now();
+    here[1].attachment.del()?;
+    let call = begin.elapsed();
+    for late in (0..4 * rounds).map(|nth| call * nth / (4 * rounds)) {
+        for lags in [[late, Duration::ZERO], [Duration::ZERO, late]] {
+            swap(last, first, lags).with_context(|| format!("DEL and ADD after {lags:?}"))?;
+            std::mem::swap(&mut last, &mut first);
+        }
+    }
+    last[0].attachment.del()?;
     scene.ensure_clean()
+}
+
+/// Some go and others come, each after the time named.
+fn swap(go: &[Guest], come: &[Guest], [lag_go, lag_come]: [Duration; 2]) -> Result<()> {
+    let attachments = |guests: &[Guest]| guests.iter().map(|g| g.attachment.clone()).collect::<Vec<_>>();
+    let (gone, coming) = (attachments(go), attachments(come));
+    let going = || at_once(&gone, Attachment::del).map(drop);
+    let ((), results) = both((going, lag_go), (|| at_once(&coming, Attachment::add), lag_come))?;
+    ensure!(results.len() == come.len(), "{} results", results.len());
+    come.iter().zip(&results).try_for_each(|(guest, result)| guest.works(result))
 }
