@@ -9,10 +9,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Space, see};
 
-/// The links, addresses, routes and rules of some namespaces, and the leases below a directory.
+/// The links, addresses, routes, sysctls and rules of some namespaces, and the leases below a directory.
 ///
-/// Left out is what the kernel changes by itself: indices, link-local addresses and their routes, counters; and what
-/// address plugins keep beside the leases: the lock, the address that was last given, hints.
+/// Left out is what the kernel changes by itself: indices, link-local addresses and their routes, counters; what address
+/// plugins keep beside the leases: the lock, the address that was last given, hints; and whether the node forwards, which
+/// is set for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
@@ -93,7 +94,34 @@ fn space_lines(space: &Space) -> Result<Vec<String>> {
             route.priority
         ));
     }
+    let names = links.iter().map(|link| link.name.as_str());
+    lines.extend(sysctl_lines(space, &["all", "default"].into_iter().chain(names).collect::<Vec<_>>())?);
     Ok(lines)
+}
+
+/// The sysctls of these links that decide how they answer and what they listen to.
+fn sysctl_lines(space: &Space, links: &[&str]) -> Result<Vec<String>> {
+    const KEYS: [(&str, &[&str]); 2] = [
+        (
+            "ipv4",
+            &["arp_announce", "arp_filter", "arp_ignore", "arp_notify", "proxy_arp", "route_localnet", "rp_filter"],
+        ),
+        ("ipv6", &["accept_dad", "accept_ra", "addr_gen_mode", "autoconf", "disable_ipv6", "proxy_ndp"]),
+    ];
+    let read = |family: &str, link: &str, key: &str| {
+        let value = fs::read_to_string(format!("/proc/sys/net/{family}/conf/{link}/{key}"));
+        // Without IPv6, or with the link gone meanwhile, there is none.
+        value.ok().map(|value| format!("sysctl {family} {link} {key} {}", value.trim()))
+    };
+    space.ns.run(|| {
+        let mut lines = Vec::new();
+        for link in links {
+            for (family, keys) in KEYS {
+                lines.extend(keys.iter().filter_map(|key| read(family, link, key)));
+            }
+        }
+        lines
+    })
 }
 
 fn link_local(ip: IpAddr) -> bool {

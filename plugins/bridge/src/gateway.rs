@@ -39,7 +39,7 @@ pub(crate) fn complete(conf: &NetConf<Config>, result: &mut AddResult) -> Result
     Ok(())
 }
 
-/// Gives the bridge its gateway addresses and lets the node forward.
+/// Gives the bridge its gateway addresses.
 pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &AddResult) -> Result<()> {
     let wanted = addresses(result);
     if wanted.is_empty() {
@@ -82,7 +82,7 @@ pub(crate) async fn set_up(cx: &mut Context<Config>, bridge: &Link, result: &Add
             Err(error) => return Err(error.into()),
         }
     }
-    forward(&wanted)
+    Ok(())
 }
 
 /// The gateway addresses of a result, each once.
@@ -175,13 +175,12 @@ async fn plug_in(cx: &Context<Config>, link: &Link, port: &Link, bridge: u32) ->
     Ok(())
 }
 
-/// Lets the node forward packets of the families that have a gateway. It is not taken back: others may rely on it by
-/// then, and it is the node's business.
-fn forward(gateways: &[Cidr]) -> Result<()> {
-    for (key, is_wanted) in [
-        ("ipv4/ip_forward", gateways.iter().any(|gateway| gateway.ip().is_ipv4())),
-        ("ipv6/conf/all/forwarding", gateways.iter().any(|gateway| gateway.ip().is_ipv6())),
-    ] {
+/// Lets the node forward packets of the families that have a gateway. It is not taken back, not even by an ADD that fails
+/// after it: others, who found it on, may rely on it by then.
+pub(crate) fn forward(result: &AddResult) -> Result<()> {
+    let mut gateways = result.ips.iter().filter_map(|ip| ip.gateway);
+    let has = [gateways.clone().any(|gateway| gateway.is_ipv4()), gateways.any(|gateway| gateway.is_ipv6())];
+    for (key, is_wanted) in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].into_iter().zip(has) {
         if is_wanted && read_sysctl(key)? != "1" {
             write_sysctl(key, "1")?;
         }

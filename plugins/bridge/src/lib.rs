@@ -62,7 +62,8 @@ impl Attach for Bridge {
                 if is_new { Ok(nft::collect_skeletons(cx.nft()?)?) } else { Ok(()) }
             });
         }
-        Ok(())
+        // After all that can be undone.
+        if cx.conf.plugin.is_gateway() { gateway::forward(result) } else { Ok(()) }
     }
 
     fn pod_side(config: &Config) -> PodSide {
