@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::calls;
+use super::faults::says_what_failed;
 use crate::intercept::{self, Fate};
 use crate::lab::{Daemon, Lan, Offer, Server, Software, cable};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
@@ -244,7 +246,8 @@ fn spoil(case: &Case, command: &str) -> Result<()> {
                 }
                 site.attachment.check(&result)?;
             } else {
-                output.any_failure()?.says(&[&format!("{errno:?}")])?;
+                ensure!(errno != Errno::EINTR, "was not repeated");
+                says_what_failed(&output.any_failure()?, errno)?;
             }
             site.attachment.del()?;
             is_clean(&daemon)

@@ -1,54 +1,98 @@
-//! Each system call of ADD and of DEL that touches kernel or disk fails, one at a time, and what is undone afterwards is
-//! not disturbed.
+//! Each system call that touches kernel or disk fails, one at a time, in every operation of every plugin.
 //!
 //! A call that is interrupted (EINTR) is to be repeated, so that nothing is to be seen of it; others a plugin can do
-//! without. Else there is an error that names the errno. A failed ADD has changed nothing, and a DEL that is repeated
-//! leaves nothing.
+//! without. Else there is an error that says what could not be done with what, and the errno. A failed ADD has changed
+//! nothing; what is left of a DEL or GC is done by the next one.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use serde_json::Value;
 
 use super::calls;
 use super::scene::{Device, Scene};
-use crate::cni::{Call, Output};
+use crate::cni::{Call, Failure, Output};
 use crate::intercept::{Fate, Moment};
 use crate::lab::Snapshot;
 use crate::runner::{Case, Feature, Test};
-use crate::test;
 
-/// A test for ADD and one for DEL of one plugin; `$needs` is its kernel's part.
+/// What is spoilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoilt {
+    /// ADD where the network has another pod.
+    Add,
+    /// ADD where nothing of the network is there.
+    First,
+    Del,
+    Gc,
+    Check,
+    Status,
+}
+
+impl Spoilt {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Add | Self::First => "ADD",
+            Self::Del => "DEL",
+            Self::Gc => "GC",
+            Self::Check => "CHECK",
+            Self::Status => "STATUS",
+        }
+    }
+
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::Add | Self::First => "each system call fails: an error, or nothing to be seen; the node as before",
+            Self::Del | Self::Gc => "each system call fails: it is done all the same, or by the next one",
+            Self::Check | Self::Status => "each system call fails: an error, or nothing to be seen",
+        }
+    }
+}
+
+/// Tests of one plugin; `$needs` is its kernel's part.
 macro_rules! of_device {
-    ($($device:ident $needs:expr => $add:ident $del:ident,)*) => {
-        pub(super) const TESTS: &[Test] = &[$(
-            test!($add, "each system call of ADD fails: an error, or nothing to be seen; the node as before")
-                .needs($needs).ours().limit(600),
-            test!($del, "each system call of DEL fails: it is done all the same, or by a second DEL")
-                .needs($needs).ours().limit(600),
-        )*];
-        $(
-            fn $add(case: &Case) -> Result<()> {
-                everywhere(case, Device::$device, "ADD")
+    ($($device:ident $needs:expr => $($spoilt:ident $name:ident)*,)*) => {
+        pub(super) const TESTS: &[Test] = &[$($(
+            Test::new(stringify!($name), Spoilt::$spoilt.purpose(), $name).needs($needs).ours().limit(600),
+        )*)*];
+        $($(
+            fn $name(case: &Case) -> Result<()> {
+                everywhere(case, Device::$device, Spoilt::$spoilt)
             }
-            fn $del(case: &Case) -> Result<()> {
-                everywhere(case, Device::$device, "DEL")
-            }
-        )*
+        )*)*
     };
 }
 
 of_device! {
-    Bridge &[Feature::NftInet, Feature::NftBridge] => p20_fault_bridge_add p22_fault_bridge_del,
-    Macvlan &[Feature::Macvlan] => p20_fault_macvlan_add p22_fault_macvlan_del,
-    Vxlan &[Feature::Vxlan] => p20_fault_vxlan_add p22_fault_vxlan_del,
-    Ipvlan &[Feature::Ipvlan] => p20_fault_ipvlan_add p22_fault_ipvlan_del,
-    Vlan &[Feature::Vlan] => p20_fault_vlan_add p22_fault_vlan_del,
-    VlanShared &[Feature::Vlan, Feature::Macvlan] => p20_fault_shared_vlan_add p22_fault_shared_vlan_del,
-    Bond &[Feature::Bond] => p20_fault_bond_add p22_fault_bond_del,
-    HostLocal &[] => p20_fault_host_local_add p22_fault_host_local_del,
-    Static &[] => p20_fault_static_add p22_fault_static_del,
-    Loopback &[] => p20_fault_loopback_add p22_fault_loopback_del,
+    Bridge &[Feature::NftInet, Feature::NftBridge]
+        => Add p20_fault_bridge_add First p20_fault_bridge_first_add Del p22_fault_bridge_del
+           Check p23_fault_bridge_check Gc p24_fault_bridge_gc Status p25_fault_bridge_status,
+    Macvlan &[Feature::Macvlan]
+        => Add p20_fault_macvlan_add First p20_fault_macvlan_first_add Del p22_fault_macvlan_del
+           Check p23_fault_macvlan_check Gc p24_fault_macvlan_gc Status p25_fault_macvlan_status,
+    Vxlan &[Feature::Vxlan]
+        => Add p20_fault_vxlan_add First p20_fault_vxlan_first_add Del p22_fault_vxlan_del
+           Check p23_fault_vxlan_check Gc p24_fault_vxlan_gc Status p25_fault_vxlan_status,
+    Ipvlan &[Feature::Ipvlan]
+        => Add p20_fault_ipvlan_add First p20_fault_ipvlan_first_add Del p22_fault_ipvlan_del
+           Check p23_fault_ipvlan_check Gc p24_fault_ipvlan_gc Status p25_fault_ipvlan_status,
+    Vlan &[Feature::Vlan]
+        => Add p20_fault_vlan_add Del p22_fault_vlan_del
+           Check p23_fault_vlan_check Gc p24_fault_vlan_gc Status p25_fault_vlan_status,
+    VlanShared &[Feature::Vlan, Feature::Macvlan]
+        => Add p20_fault_shared_vlan_add First p20_fault_shared_vlan_first_add Del p22_fault_shared_vlan_del
+           Check p23_fault_shared_vlan_check Gc p24_fault_shared_vlan_gc,
+    Bond &[Feature::Bond]
+        => Add p20_fault_bond_add Del p22_fault_bond_del
+           Check p23_fault_bond_check Status p25_fault_bond_status,
+    HostLocal &[]
+        => Add p20_fault_host_local_add First p20_fault_host_local_first_add Del p22_fault_host_local_del
+           Check p23_fault_host_local_check Gc p24_fault_host_local_gc Status p25_fault_host_local_status,
+    Static &[] => Add p20_fault_static_add Del p22_fault_static_del,
+    Loopback &[]
+        => Add p20_fault_loopback_add Del p22_fault_loopback_del
+           Check p23_fault_loopback_check Status p25_fault_loopback_status,
 }
 
 /// More system calls than a plugin can have a use for.
@@ -70,93 +114,123 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Spoils each system call of `command`, first of all on a node where the network has another pod, then on one without.
-fn everywhere(case: &Case, device: Device, command: &str) -> Result<()> {
-    let (mut points, mut errors) = (0, 0);
-    // An emulated kernel is slow; there, the others' tests have to do for the first ADD on a node.
-    let nodes: &[bool] = if device.is_rare() || command == "DEL" { &[true] } else { &[true, false] };
-    for &inhabited in nodes {
-        let case = case.below(if inhabited { "shared" } else { "first" });
-        std::fs::create_dir_all(&case.dir)?;
-        let scene = Scene::new(&case, device, inhabited)?;
-        let (tried, failed) = Spoiler::new(&scene, command)?.all()?;
-        points += tried;
-        errors += failed;
-    }
-    ensure!(points > 2, "only {points} calls were spoilt");
-    case.note(format!("{points} system calls failed, {errors} with an error, the others unnoticed"));
+/// Spoils each system call, by each errno that it can give or by the next one in turn.
+fn everywhere(case: &Case, device: Device, spoilt: Spoilt) -> Result<()> {
+    let scene = Scene::new(case, device, spoilt != Spoilt::First)?;
+    let (points, faults, errors) = Spoiler::new(&scene, spoilt)?.all()?;
+    ensure!(points > 1, "only {points} calls were spoilt");
+    case.note(format!("{points} system calls, {faults} faults: {errors} errors, the others unnoticed"));
     Ok(())
 }
 
 struct Spoiler<'a> {
     scene: &'a Scene,
-    command: &'a str,
+    spoilt: Spoilt,
+    /// What ADD gave, for CHECK.
+    made: Value,
     /// Everything before, to be compared with.
     before: Snapshot,
-    /// How often a call of each name has been spoilt: the next one gets the next errno.
+    /// Whether each system call is spoilt by each errno. What plugins share is tried so with one of them.
+    all_errnos: bool,
+    /// How often a call of each name has been spoilt: else the next one gets the next errno.
     turns: HashMap<i64, usize>,
 }
 
 impl<'a> Spoiler<'a> {
-    fn new(scene: &'a Scene, command: &'a str) -> Result<Self> {
+    fn new(scene: &'a Scene, spoilt: Spoilt) -> Result<Self> {
         // Once for what stays behind by design, such as the folder of leases or a loopback's address.
-        scene.prepare(command)?;
-        scene.attachment.call(command).succeed()?;
-        clean(scene)?;
-        Ok(Self { scene, command, before: scene.everything()?, turns: HashMap::new() })
+        scene.prepare("ADD")?;
+        let made = scene.attachment.call("ADD").succeed()?;
+        if spoilt != Spoilt::Check {
+            clean(scene)?;
+        }
+        let all_errnos = match scene.device {
+            Device::HostLocal | Device::Static | Device::Loopback => true,
+            Device::Bridge => spoilt == Spoilt::Add,
+            _ => false,
+        };
+        Ok(Self { scene, spoilt, made, before: scene.everything()?, all_errnos, turns: HashMap::new() })
     }
 
-    /// Gives how many calls were spoilt, and how many of those were answered by an error.
-    fn all(mut self) -> Result<(usize, usize)> {
-        let (mut points, mut errors, mut failures) = (0, 0, Vec::new());
-        for nth in 1.. {
+    /// Gives how many calls were spoilt, how often, and how often that was answered by an error.
+    fn all(mut self) -> Result<(usize, usize, usize)> {
+        let (mut points, mut faults, mut errors, mut failures) = (0, 0, 0, Vec::new());
+        'calls: for nth in 1.. {
             ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
-            self.scene.prepare(self.command)?;
-            let (output, fault) = self.spoil(&self.scene.attachment.call(self.command), nth)?;
-            let Some(fault) = fault else {
-                output.success()?;
-                clean(self.scene)?;
-                break;
-            };
-            points += 1;
-            match self.judge(&output, fault.errno).with_context(|| fault.to_string()) {
-                Ok(is_error) => errors += usize::from(is_error),
-                Err(failure) => {
-                    failures.push(format!("{failure:#}\n  it said {} {}", output.stdout.trim(), output.stderr.trim()));
-                    // What is left would be found after the next ones too.
-                    clean(self.scene)?;
-                    if self.before.ensure_same(&self.scene.everything()?).is_err() {
-                        break;
+            // How many errnos there are is seen only when the call is made.
+            for choice in 0.. {
+                let Some((output, fault, count)) = self.spoil(nth, choice)? else {
+                    // How many calls there are differs from run to run: one has to wait longer, say.
+                    if choice == 0 { break 'calls } else { break }
+                };
+                points += usize::from(choice == 0);
+                faults += 1;
+                match self.judge(&output, fault.errno).with_context(|| fault.to_string()) {
+                    Ok(is_error) => errors += usize::from(is_error),
+                    Err(failure) => {
+                        let (stdout, stderr) = (output.stdout.trim(), output.stderr.trim());
+                        failures.push(format!("{failure:#}\n  it said {stdout} {stderr}"));
+                        // What is left would be found after the next ones too.
+                        self.clean()?;
+                        if self.before.ensure_same(&self.scene.everything()?).is_err() {
+                            break 'calls;
+                        }
                     }
+                }
+                if choice + 1 >= count {
+                    break;
                 }
             }
         }
         if !failures.is_empty() {
             let count = failures.len();
             failures.truncate(TOLD);
-            bail!("{count} faults of {points}:\n{}", failures.join("\n"));
+            bail!("{count} faults of {faults}:\n{}", failures.join("\n"));
         }
-        Ok((points, errors))
+        Ok((points, faults, errors))
     }
 
-    /// Makes the call, the `nth` of its system calls spoilt; tells by what. Of rare devices only those are that are about
-    /// links: the others are made by code that all plugins share, and an emulated kernel is slow.
-    fn spoil(&mut self, call: &Call, nth: usize) -> Result<(Output, Option<Fault>)> {
-        let only_links = self.scene.device.is_rare();
+    fn call(&self) -> Result<Call> {
+        let attachment = &self.scene.attachment;
+        Ok(match self.spoilt {
+            Spoilt::Gc => self.scene.gc(),
+            Spoilt::Check => attachment.check_call(&self.made),
+            Spoilt::Status => attachment.call("STATUS"),
+            Spoilt::Add | Spoilt::First | Spoilt::Del => attachment.call(self.spoilt.command()),
+        })
+    }
+
+    /// Makes the call, the `nth` of its system calls spoilt by the errno of this number; tells by what, and how many there
+    /// are to be tried. Of rare devices only those are that are about links: an emulated kernel is slow, and the others are
+    /// made by code that all plugins share.
+    fn spoil(&mut self, nth: usize, choice: usize) -> Result<Option<(Output, Fault, usize)>> {
+        match self.spoilt {
+            Spoilt::Add | Spoilt::First | Spoilt::Del => self.scene.prepare(self.spoilt.command())?,
+            Spoilt::Gc => self.scene.prepare("DEL")?,
+            Spoilt::Check | Spoilt::Status => {}
+        }
+        let is_rare = self.scene.device.is_rare();
         let (mut seen, mut fault) = (0, None);
-        let output = call.run_under(|moment| {
-            let errnos = if only_links && !calls::is_about_links(moment) { &[] } else { calls::errnos(moment) };
+        let output = self.call()?.run_under(|moment| {
+            let errnos = if is_rare && !calls::is_about_links(moment) { &[] } else { calls::errnos(moment) };
             seen += usize::from(!errnos.is_empty());
             if errnos.is_empty() || seen != nth || fault.is_some() {
                 return Fate::Goes;
             }
-            let turn = self.turns.entry(moment.number).or_default();
-            let errno = errnos[*turn % errnos.len()];
+            // Other operations begin with others.
+            let turn = self.turns.entry(moment.number).or_insert(self.spoilt as usize);
+            let (choice, count) = if self.all_errnos { (choice, errnos.len()) } else { (*turn, 1) };
             *turn += 1;
-            fault = Some(Fault { nth, moment: *moment, errno });
+            let errno = errnos[choice % errnos.len()];
+            fault = Some((Fault { nth, moment: *moment, errno }, count));
             Fate::Fails(errno)
         })?;
-        Ok((output, fault))
+        let Some((fault, count)) = fault else {
+            output.success()?;
+            self.clean()?;
+            return Ok(None);
+        };
+        Ok(Some((output, fault, count)))
     }
 
     /// Looks at what a spoilt call has done; tells whether it ended with an error.
@@ -165,21 +239,38 @@ impl<'a> Spoiler<'a> {
         let is_error = !output.status.success();
         if is_error {
             ensure!(errno != Errno::EINTR, "was not repeated");
-            // By name, as is promised of every error of the kernel's.
-            output.any_failure()?.says(&[&format!("{errno:?}")])?;
+            says_what_failed(&output.any_failure()?, errno)?;
+        } else if self.spoilt.command() == "ADD" {
+            attachment.check(&output.success()?).context("CHECK after it")?;
+        } else {
+            output.success()?;
         }
-        match (self.command, is_error) {
-            ("ADD", false) => {
-                attachment.check(&output.success()?).context("CHECK after it")?;
-                clean(self.scene)?;
-            }
-            ("ADD", true) => {}
-            (_, true) => attachment.del().context("DEL again")?,
-            (_, false) => drop(output.success()?),
+        match (self.spoilt, is_error) {
+            (Spoilt::Add | Spoilt::First, true) | (Spoilt::Del, false) => {}
+            (Spoilt::Gc, true) => self.scene.collect().and_then(|()| attachment.del()).context("GC again")?,
+            _ => self.clean().context("afterwards")?,
         }
         self.before.ensure_same(&self.scene.everything()?)?;
         Ok(is_error)
     }
+
+    fn clean(&self) -> Result<()> {
+        match self.spoilt {
+            Spoilt::Check | Spoilt::Status => Ok(()),
+            Spoilt::Del => self.scene.attachment.del(),
+            Spoilt::Add | Spoilt::First | Spoilt::Gc => clean(self.scene),
+        }
+    }
+}
+
+/// An error of the kernel's is told as `OBJECT: OPERATION: ERRNO` or `cannot OPERATION OBJECT: ERRNO`.
+pub(super) fn says_what_failed(failure: &Failure, errno: Errno) -> Result<()> {
+    let said = format!("{}; {}", failure.msg, failure.details);
+    let before = said.split_once(&format!(": {errno:?}")).map_or("", |(before, _)| before);
+    let (object, operation) = before.rsplit_once(": ").unwrap_or_default();
+    let is_in_words = !object.is_empty() && operation.starts_with(|c: char| c.is_ascii_lowercase());
+    ensure!(is_in_words || format!("; {before}").contains("; cannot "), "it does not say what gave {errno:?}: {said}");
+    Ok(())
 }
 
 /// Removes the attachment, and what the network as a whole has where nobody else uses it.
