@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 use super::calls;
 use super::faults::says_what_failed;
 use crate::intercept::{self, Fate};
-use crate::lab::{Daemon, Lan, Offer, Server, Software, cable};
+use crate::lab::{Daemon, Lan, Offer, Server, Snapshot, Software, cable};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
 
@@ -36,6 +37,14 @@ pub(super) const TESTS: &[Test] = &[
         .needs(SERVERS)
         .ours()
         .limit(300),
+    test!(p20_fault_dhcp_daemon_in_add, "each system call while it serves ADD fails: an error, or nothing to be seen")
+        .needs(SERVERS)
+        .ours()
+        .limit(300),
+    test!(p22_fault_dhcp_daemon_in_del, "each system call while it serves DEL fails: it is done, or by a second DEL")
+        .needs(SERVERS)
+        .ours()
+        .limit(300),
     test!(p20_fault_dhcp_add, "each system call of ADD fails: an error, or nothing to be seen")
         .needs(SERVERS)
         .ours()
@@ -52,6 +61,8 @@ const ENOUGH: usize = 1000;
 /// A pod with a link on a network with a server, and a daemon on the pod's node.
 struct Site {
     attachment: Attachment,
+    /// Node and pod without a lease.
+    before: Snapshot,
     _lan: Lan,
     _server: Server,
 }
@@ -69,11 +80,21 @@ impl Site {
             "ipam": { "type": "dhcp", "daemonSocketPath": daemon.socket() },
         });
         let attachment = case.attachment(&lan.node, &pod, &conf);
-        Ok((Self { attachment, _lan: lan, _server: server }, daemon))
+        let before = case.snapshot(&[&lan.node, &pod])?;
+        Ok((Self { attachment, before, _lan: lan, _server: server }, daemon))
     }
 
     fn prepare(&self, command: &str) -> Result<()> {
         if command == "DEL" { self.attachment.add().map(drop) } else { Ok(()) }
+    }
+
+    /// All is as it was, and the daemon keeps no lease: it forgets one before it answers.
+    fn is_clean(&self, daemon: &Daemon) -> Result<()> {
+        let all = fs::read_dir(daemon.leases())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let left: Vec<String> = all.filter(|name| name.contains("container-")).collect();
+        ensure!(left.is_empty(), "leases are left: {left:?}");
+        let Attachment { case, node, pod, .. } = &self.attachment;
+        self.before.ensure_same(&case.snapshot(&[node, pod])?)
     }
 
     fn collect(&self) -> Result<()> {
@@ -100,14 +121,6 @@ impl Site {
     }
 }
 
-/// The daemon keeps no lease: it forgets one before it answers.
-fn is_clean(daemon: &Daemon) -> Result<()> {
-    let all = fs::read_dir(daemon.leases())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let left: Vec<String> = all.filter(|name| name.contains("container-")).collect();
-    ensure!(left.is_empty(), "leases are left: {left:?}");
-    Ok(())
-}
-
 fn p22_kill_dhcp_add(case: &Case) -> Result<()> {
     kill_plugin(case, "ADD")
 }
@@ -122,6 +135,14 @@ fn p22_kill_dhcp_daemon_in_add(case: &Case) -> Result<()> {
 
 fn p22_kill_dhcp_daemon_in_del(case: &Case) -> Result<()> {
     kill_daemon(case, "DEL")
+}
+
+fn p20_fault_dhcp_daemon_in_add(case: &Case) -> Result<()> {
+    spoil_daemon(case, "ADD")
+}
+
+fn p22_fault_dhcp_daemon_in_del(case: &Case) -> Result<()> {
+    spoil_daemon(case, "DEL")
 }
 
 fn p20_fault_dhcp_add(case: &Case) -> Result<()> {
@@ -153,12 +174,12 @@ fn kill_plugin(case: &Case, command: &str) -> Result<()> {
             break;
         };
         ensure!(output.status.signal() == Some(9), "{}: {}", output.status, output.stdout);
-        let attempt = || site.clean_up(nth).and_then(|()| is_clean(&daemon));
+        let attempt = || site.clean_up(nth).and_then(|()| site.is_clean(&daemon));
         attempt().with_context(|| format!("killed at call {nth}, {}", calls::name(&moment)))?;
         killed += 1;
     }
     // What the daemon had begun for one that was killed would be here by now.
-    is_clean(&daemon)?;
+    site.is_clean(&daemon)?;
     ensure!(killed > 5, "only {killed} calls were killed");
     case.note(format!("killed at {killed} system calls"));
     Ok(())
@@ -204,14 +225,73 @@ fn kill_daemon(case: &Case, command: &str) -> Result<()> {
                 site.attachment.check(&output.success()?).context("CHECK")?;
             }
             site.clean_up(nth)?;
-            is_clean(&daemon)
+            site.is_clean(&daemon)
         };
         attempt().with_context(|| format!("killed at change {nth}"))?;
         killed += 1;
     }
-    is_clean(&daemon)?;
+    site.is_clean(&daemon)?;
     ensure!(killed > 2, "only {killed} changes were killed");
     case.note(format!("killed at {killed} changes"));
+    Ok(())
+}
+
+/// Spoils each system call of the daemon while it serves the plugin, which has to end; the daemon goes on.
+fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
+    let (site, daemon) = Site::new(case)?;
+    let daemon = daemon.restart_after(intercept::prepare)?;
+    // Counts down from the moment when the call is made; nothing happens while it is at 0.
+    let left = AtomicUsize::new(0);
+    let hit = Mutex::new(None);
+    let turn = AtomicUsize::new(0);
+    let process = daemon.log().pid();
+    let fate = |moment: &intercept::Moment| {
+        let errnos = calls::errnos(moment);
+        let counts = !errnos.is_empty() && left.load(Ordering::SeqCst) > 0;
+        if !counts || left.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return Fate::Goes;
+        }
+        let errno = errnos[turn.fetch_add(1, Ordering::SeqCst) % errnos.len()];
+        *hit.lock().expect("nobody panics") = Some((*moment, errno));
+        Fate::Fails(errno)
+    };
+    let attempt = |nth: usize| {
+        site.prepare(command)?;
+        left.store(nth, Ordering::SeqCst);
+        let output = site.attachment.call(command).run()?;
+        left.store(0, Ordering::SeqCst);
+        let Some((moment, errno)) = hit.lock().expect("nobody panics").take() else {
+            output.success()?;
+            return anyhow::Ok(false);
+        };
+        let judge = || {
+            if !output.status.success() {
+                output.any_failure()?;
+            } else if command == "ADD" {
+                site.attachment.check(&output.success()?).context("CHECK")?;
+            }
+            site.attachment.del()?;
+            site.is_clean(&daemon)
+        };
+        judge().with_context(|| format!("call {nth}, {}, gave {errno:?}: {}", calls::name(&moment), output.stdout))?;
+        Ok(true)
+    };
+    let spoilt = thread::scope(|scope| {
+        let watcher = scope.spawn(|| intercept::decide_beside(process, fate));
+        let mut spoilt = 0;
+        let outcome = site.attachment.call("STATUS").succeed().and_then(|_| {
+            while attempt(spoilt + 1)? {
+                spoilt += 1;
+                ensure!(spoilt < ENOUGH, "more than {ENOUGH} calls");
+            }
+            site.attachment.del()
+        });
+        daemon.log().signal(Signal::SIGKILL)?;
+        watcher.join().map_err(|_| anyhow!("the watcher panicked"))??;
+        outcome.map(|()| spoilt)
+    })?;
+    ensure!(spoilt > 5, "only {spoilt} calls were spoilt");
+    case.note(format!("{spoilt} system calls failed"));
     Ok(())
 }
 
@@ -242,7 +322,7 @@ fn spoil(case: &Case, command: &str) -> Result<()> {
             if output.status.success() {
                 let result = output.success()?;
                 if command == "DEL" {
-                    return is_clean(&daemon);
+                    return site.is_clean(&daemon);
                 }
                 site.attachment.check(&result)?;
             } else {
@@ -250,7 +330,7 @@ fn spoil(case: &Case, command: &str) -> Result<()> {
                 says_what_failed(&output.any_failure()?, errno)?;
             }
             site.attachment.del()?;
-            is_clean(&daemon)
+            site.is_clean(&daemon)
         };
         attempt().with_context(|| format!("call {nth}, {}, gave {errno:?}", calls::name(&moment)))?;
         points += 1;

@@ -31,7 +31,7 @@ impl From<io::Error> for Failure {
         match error.kind() {
             io::ErrorKind::WouldBlock => Self::Broken("no answer in time".to_owned()),
             io::ErrorKind::UnexpectedEof => Self::Broken("the connection was closed without an answer".to_owned()),
-            _ => Self::Broken(named(&error)),
+            _ => Self::Broken(format!("ask: {}", named(&error))),
         }
     }
 }
