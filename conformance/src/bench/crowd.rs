@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::cases::{CASES, Case};
+use super::cases::{CASES, Case, SIX};
+use super::goal::Goal;
 use super::report::{Bar, Row};
 use super::rig::{Rig, Seat};
 use super::stats::{Costs, Figures};
@@ -43,7 +44,9 @@ pub(super) fn bursts(plugins: Plugins<'_>, leases: &Path) -> Result<Vec<Row>> {
         };
         for (index, verb) in ["ADD", "DEL"].into_iter().enumerate() {
             let title = format!("{BURST} pods, {width} in flight");
-            rows.push(Row::new(&title, &format!("{verb}, all"), bursts.map(|burst| burst[index].all.clone())));
+            let aims: &[Goal] = if verb == "ADD" { &[SIX] } else { &[] };
+            let all = bursts.map(|burst| burst[index].all.clone());
+            rows.push(Row::new(&title, &format!("{verb}, all"), all).held_to(aims));
             let each = bursts.map(|burst| Figures::of(&burst[index].each));
             rows.push(Row::new(&title, &format!("{verb}, each"), each));
         }

@@ -39,7 +39,7 @@ const PLACE: &str = "/run/podwire";
 const LEAST: u64 = 1000;
 
 /// What is counted beside the networks of the bench.
-const MORE: [Case; 2] = [
+const MORE: [Case; 3] = [
     Case { title: "host-local", plugin: "host-local", extra: || json!({}), ..PARENT },
     Case {
         title: "static",
@@ -47,6 +47,7 @@ const MORE: [Case; 2] = [
         extra: || json!({ "ipam": { "type": "static", "ranges": null, "addresses": [{ "address": SUBNET }] } }),
         ..PARENT
     },
+    Case { title: "loopback", plugin: "loopback", extra: || json!({ "ipam": null }), ..PARENT },
 ];
 
 /// Instructions by call.
@@ -68,8 +69,19 @@ struct MadeWith {
     valgrind: String,
 }
 
+/// What the start of a plugin is called in the table of the times.
+const START_UP: &str = "start-up alone: VERSION";
+
 /// What is counted in a guest kernel, whose messages are not as long as those of another, has this behind its name.
 const GUEST: &str = " (guest)";
+
+/// The number that is recorded for a call, by the name that it has in the table of the times.
+pub(super) fn recorded(record: &Path) -> Result<impl Fn(&str) -> Option<u64>> {
+    let json = fs::read(record).with_context(|| format!("record {record:?}: read"))?;
+    let Record { instructions, .. } = serde_json::from_slice(&json).with_context(|| format!("record {record:?}"))?;
+    // VERSION is the same for all, and timed of the bridge's.
+    Ok(move |call: &str| instructions.get(if call == START_UP { "bridge: VERSION" } else { call }).copied())
+}
 
 /// Counts, and compares with what is recorded or writes that anew.
 pub(super) fn run(options: &Options) -> Result<ExitCode> {

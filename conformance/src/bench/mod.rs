@@ -125,6 +125,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let leases = tempfile::Builder::new().prefix("podwire-bench-").tempdir()?;
     measure(&mut report, options, plugins, leases.path())?;
     report.add_guest(&options.guests_figures())?;
+    if !options.figures_only {
+        report.add_instructions(instructions::recorded(&options.record)?);
+    }
     report.write(&options.json)?;
     if options.figures_only {
         return Ok(ExitCode::SUCCESS);

@@ -27,6 +27,8 @@ pub(super) struct Row {
     pub(super) floor: Option<Figures>,
     pub(super) ours: Figures,
     pub(super) reference: Option<Figures>,
+    /// How many instructions ours needs, as recorded in the tree.
+    pub(super) instructions: Option<u64>,
     pub(super) goals: Vec<Goal>,
 }
 
@@ -34,7 +36,7 @@ impl Row {
     pub(super) fn new(case: &str, call: &str, figures: Each<Figures>) -> Self {
         let Each { floor, ours, reference } = figures;
         let (case, call) = (case.to_owned(), call.to_owned());
-        Self { case, call, guest: None, floor, ours, reference, goals: Vec::new() }
+        Self { case, call, guest: None, floor, ours, reference, instructions: None, goals: Vec::new() }
     }
 
     pub(super) fn held_to(mut self, goals: &[Goal]) -> Self {
@@ -164,6 +166,13 @@ impl Report {
         let rows = guest.rows.into_iter().map(|row| Row { guest: Some(guest.machine.kernel.clone()), ..row });
         self.rows.extend(rows);
         Ok(())
+    }
+
+    /// Puts the recorded instructions beside the times of the same call.
+    pub(super) fn add_instructions(&mut self, of: impl Fn(&str) -> Option<u64>) {
+        for row in &mut self.rows {
+            row.instructions = of(&row.title());
+        }
     }
 
     /// What misses a promise, or an aim, a line each.

@@ -19,6 +19,7 @@ impl Display for Report {
                 f,
                 "Milliseconds of whole processes, as the caller waits; the floor, ours and the reference in turns."
             )?;
+            writeln!(f, "Instructions, in thousands, are ours as recorded (`make instructions`), not of this run.")?;
             writeln!(
                 f,
                 "The floor is the kernel's work alone. A promise that is missed fails `--assert`, an aim does not.\n"
@@ -53,8 +54,21 @@ fn cell(figure: Option<f64>) -> String {
 }
 
 fn times(rows: &[Row]) -> Table {
-    let header =
-        ["", "floor", "ours", "p95", "max", "reference", "p95", "max", "x floor", "x faster", "promised", "aim"];
+    let header = [
+        "",
+        "floor",
+        "ours",
+        "p95",
+        "max",
+        "reference",
+        "p95",
+        "max",
+        "x floor",
+        "x faster",
+        "instr., k",
+        "promised",
+        "aim",
+    ];
     let mut table = table(&header);
     for row in rows {
         let reference = |of: fn(&Figures) -> Option<f64>| cell(row.reference.as_ref().and_then(of));
@@ -73,6 +87,7 @@ fn times(rows: &[Row]) -> Table {
             reference(|figures| figures.max_ms),
             cell(row.of_floor()),
             row.faster().map_or(String::new(), |faster| format!("{faster:.1}")),
+            row.instructions.map_or(String::new(), |count| count.div_ceil(1000).to_string()),
             goals(true),
             goals(false),
         ]);

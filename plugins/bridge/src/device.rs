@@ -53,6 +53,13 @@ pub(crate) fn existing(cx: &Context<Config>) -> Result<Option<Link>> {
 /// its VLANs), and the bridge if podwire made it for this network and no other has a port on it.
 pub(crate) async fn remove_unused_bridge(cx: &Context<Config>) -> Result<()> {
     let _lock = cx.host.ns().lock().await?;
+    // A gateway's link whose maker was killed before it was a port: one that is being made has the lock.
+    let links = cx.host.links()?;
+    let is_port = |index| links.iter().any(|link| Some(link.index) == index && link.master.is_some());
+    let is_stray = |link: &&Link| link.kind == "veth" && !is_port(Some(link.index)) && !is_port(link.peer);
+    for stray in links.iter().filter(is_stray).filter(|link| cx.is_of_network(link)) {
+        cx.host.delete_link_at(stray.index)?;
+    }
     let Some(bridge) = existing(cx)? else { return Ok(()) };
     if !cx.is_idle(bridge.index)? {
         return Ok(());

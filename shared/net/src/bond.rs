@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_route::link::{BondAdInfo, BondAllPortActive, InfoBond};
+use netlink_packet_route::link::{BondAllPortActive, InfoBond};
 use podwire_spec::Mac;
 
 use crate::{
@@ -200,19 +200,6 @@ impl Bond {
             number("tlbDynamicLb", self.tlb_dynamic_lb),
         ];
         all.into_iter().flatten().collect()
-    }
-}
-
-impl Link {
-    /// For a bond with LACP: the MAC address of the system on the other side; all zero where none answers.
-    pub fn lacp_partner(&self) -> Option<[u8; 6]> {
-        self.options(KIND)?.iter().find_map(|option| match option {
-            InfoBond::AdInfo(infos) => infos.iter().find_map(|info| match info {
-                BondAdInfo::PartnerMac(mac) => Some(*mac),
-                _ => None,
-            }),
-            _ => None,
-        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A netlink connection in one namespace, and the one way every request takes.
 
-use std::{cell::Cell, io, path::Path, time::Duration};
+use std::{cell::Cell, io, time::Duration};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
@@ -66,14 +66,6 @@ impl Net {
             step("open", object, Error::why, || ns.run(connect)?.map_err(|error| Error::io(object(), "open", &error)))?;
         let net = Self { socket, next: Cell::new(1), ns };
         Ok((net, worked))
-    }
-
-    /// A connection in the namespace that `path` names.
-    ///
-    /// # Errors
-    /// As [`Netns::open`] and [`Net::open`].
-    pub fn open_path(path: &Path) -> Result<Self> {
-        Self::open(Netns::open(path)?)
     }
 
     /// The namespace.

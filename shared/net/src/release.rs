@@ -26,7 +26,7 @@ use rtnetlink::{
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 
 use crate::{
-    Errno, Error, Link, Net, Result, link_message::LinkRequest, message::Message, net::acknowledged,
+    Errno, Error, Link, Net, Result, link_message::LinkRequest, message::Message, net::acknowledged, netns::again,
     notification::Notification,
 };
 
@@ -92,9 +92,9 @@ fn send(socket: &Socket, request: &[u8], mut verdict: PipeWriter) -> ! {
         let _ = close(standard);
     }
     let exchange = || {
-        retried(|| socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| errno_of(&error)))?;
+        again(|| socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(|error| errno_of(&error)))?;
         let mut answer = [0; 256];
-        retried(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()))?;
+        again(|| recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()))?;
         // Behind the header stands the errno, negative.
         answer[16..].first_chunk().map_or(Err(Errno::EBADMSG), |errno| Ok(-i32::from_ne_bytes(*errno)))
     };
@@ -105,15 +105,6 @@ fn send(socket: &Socket, request: &[u8], mut verdict: PipeWriter) -> ! {
     #[expect(unsafe_code, reason = "the exit of std would do once more what the caller does at its own")]
     unsafe {
         libc::_exit(0)
-    }
-}
-
-fn retried<T>(mut attempt: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match attempt() {
-            Err(Errno::EINTR) => {}
-            other => return other,
-        }
     }
 }
 

@@ -28,7 +28,15 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// What was asked for has been done by now, so that an answer must not be missed. Where receiving fails it may be there
 /// still, or the kernel had no memory to write it (ENOBUFS): a second look does not wait for what may never come.
 pub(crate) fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let mut look = |flags: MsgFlags| again(|| socket.recv(&mut &mut *buffer, flags.bits()));
+    let mut look = |flags: MsgFlags| -> io::Result<usize> {
+        loop {
+            let (length, from) = again(|| socket.recv_from(&mut &mut *buffer, flags.bits()))?;
+            // Not from the kernel, but from a program that may send to others' sockets: of no concern.
+            if from.port_number() == 0 {
+                return Ok(length);
+            }
+        }
+    };
     let length = look(MsgFlags::MSG_TRUNC)
         .or_else(|error| look(MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT).map_err(|_| error))?;
     buffer.get(..length).ok_or_else(|| Errno::EMSGSIZE.into())

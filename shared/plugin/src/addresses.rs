@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use podwire_net::{Errno, Link, LinkChange, write_sysctl};
+use podwire_net::{Errno, Link, LinkChange, read_sysctl, write_sysctl};
 use podwire_spec::{AddResult, Cidr, Interface, Route};
 
 use crate::{Context, Error, PodSide, Result};
@@ -134,6 +134,11 @@ pub(crate) fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire
             Err(error) if error.is(Errno::ENOENT) && !has_ipv6 => {}
             other => other?,
         }
+    }
+    // Some runtimes switch IPv6 off for all of a pod: one that has an address has `::1` too.
+    const OF_LOOPBACK: &str = "ipv6/conf/lo/disable_ipv6";
+    if has_ipv6 && read_sysctl(OF_LOOPBACK)? != "0" {
+        write_sysctl(OF_LOOPBACK, "0")?;
     }
     Ok(())
 }

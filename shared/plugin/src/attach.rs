@@ -6,7 +6,7 @@ use podwire_net::{Link, Net};
 use podwire_spec::{AddResult, Command, Env, Error, Interface, Ip, Mac, NetConf};
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Label, Plugin, Result, addresses::is_pods, output::join};
+use crate::{Context, Label, Plugin, Result, addresses::is_pods, lend, output::join};
 
 /// A plugin that puts an interface named `CNI_IFNAME` into a pod. Only the device is its business.
 #[expect(async_fn_in_trait, reason = "called only by the runner, on one thread")]
@@ -222,7 +222,9 @@ impl<T: Attach> Plugin for T {
         let mut errors = Vec::new();
         match cx.host.links() {
             Ok(links) => {
-                let dead: Vec<_> = links.iter().filter(|link| cx.is_dead_link(link, &valid)).collect();
+                // What is lent was in a pod, which may have written on it whatever it liked.
+                let is_dead = |link: &&Link| cx.is_dead_link(link, &valid) && !lend::is_lent(link, &links);
+                let dead: Vec<_> = links.iter().filter(is_dead).collect();
                 errors.extend(cx.host.delete_links(&dead).await.into_iter().map(Into::into));
             }
             Err(error) => errors.push(error.into()),

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::HashSet, path::Path, rc::Rc};
 
-use podwire_net::{Errno, Link, LinkSpec, Net, Netns, Termination, nft::Nft};
+use podwire_net::{Errno, Link, Net, Netns, Termination, nft::Nft};
 use podwire_spec::{Command, Env, Mac, NetConf};
 
 use crate::{Error, Label, Result, code, delegate::Delegate, output::to_wire, turn::Turn, undo::Changes, waits::Waits};
@@ -164,16 +164,6 @@ impl<C> Context<C> {
     /// The MAC address that somebody asks for, in the order of the conventions, else `option`.
     pub fn requested_mac(&self, option: Option<Mac>) -> Option<Mac> {
         self.conf.runtime.mac.or(self.conf.args.mac).or(self.env.args.mac).or(option)
-    }
-
-    /// Makes a link of the node's; a failure of the call deletes it again.
-    ///
-    /// # Errors
-    /// As [`Net::create_link`].
-    pub fn create_host_link(&mut self, spec: &LinkSpec<'_>) -> Result<Link> {
-        let link = self.host.create_link(spec)?;
-        self.undo_host_link(link.index);
-        Ok(link)
     }
 
     /// The attachments of this network that GC is to keep.

@@ -48,8 +48,17 @@ impl<C> Context<C> {
     /// # Errors
     /// Code 11 after ten seconds.
     pub(crate) async fn take_off(&self) -> Result<()> {
+        self.announce_flight(&self.label.user()).await
+    }
+
+    /// Lets GC know this attachment by a name, one more or the first, until the call ends; and waits while GC works, which
+    /// has looked for names before.
+    ///
+    /// # Errors
+    /// As [`Self::take_off`].
+    pub(crate) async fn announce_flight(&self, name: &str) -> Result<()> {
         let network = &self.conf.name;
-        self.announce_flight(&self.label.user())?;
+        self.host.ns().mark(place(network, name))?;
         let (gc, end) = (place_of_gc(network), Instant::now() + PATIENCE);
         while !self.host.ns().marks(gc..gc + 1)?.is_empty() {
             if Instant::now() > end {
@@ -61,14 +70,6 @@ impl<C> Context<C> {
             sleep(PAUSE).await;
         }
         Ok(())
-    }
-
-    /// Lets GC know this attachment by a name more, until the call ends.
-    ///
-    /// # Errors
-    /// Of the kernel.
-    pub(crate) fn announce_flight(&self, name: &str) -> Result<()> {
-        Ok(self.host.ns().mark(place(&self.conf.name, name))?)
     }
 
     /// GC: whether an attachment of this network is being added.

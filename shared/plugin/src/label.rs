@@ -82,8 +82,9 @@ fn shortened(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
-    // Both alphabets are ASCII, so any cut is between characters.
-    format!("{}.{:016x}", &text[..max.saturating_sub(17)], hash(text.as_bytes()))
+    // What is read from a link can be anything.
+    let end = text.floor_char_boundary(max.saturating_sub(17));
+    format!("{}.{:016x}", &text[..end], hash(text.as_bytes()))
 }
 
 /// The name of the node's end of an attachment's veth pair: `veth` and 11 digits, always the same, so that it can be
@@ -98,6 +99,12 @@ pub fn host_veth_name(container_id: &str, ifname: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_that_anybody_wrote_is_shortened_between_characters() {
+        let label = Label::parse(&format!("podwire:n:{}:eth0", "é".repeat(60))).unwrap();
+        assert!(label.user().len() <= 127 && label.borrower().len() <= 100, "{} {}", label.user(), label.borrower());
+    }
 
     #[test]
     fn a_label_is_read_back_and_fits_an_alias() {

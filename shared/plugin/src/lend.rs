@@ -112,7 +112,7 @@ impl<C> Context<C> {
     /// # Errors
     /// EEXIST where the pod has a link of that name; else of the kernel.
     pub async fn lend(&mut self, link: &Link, in_pod: bool) -> Result<Link> {
-        self.announce_flight(&self.label.borrower())?;
+        self.announce_flight(&self.label.borrower()).await?;
         let home = self.net(in_pod)?;
         let _lock = home.ns().lock().await?;
         let loopback = loopback(home)?;
@@ -265,7 +265,13 @@ impl<C> Context<C> {
             // What it leaves, a bond for one, may give it another address or MTU.
             link = home.link_at(link.index)?.unwrap_or(link);
         }
+        // A pod can write on a link, and so call it its own or anybody's: what only podwire writes goes.
+        let is_label = |name: &str| name.starts_with("podwire");
+        for altname in link.altnames.iter().filter(|name| is_label(name)) {
+            home.delete_altname(link.index, altname)?;
+        }
         let state = LinkChange {
+            alias: is_label(&link.alias).then_some(""),
             mac: loan.mac.filter(|mac| link.mac != Some(*mac)),
             mtu: Some(loan.mtu).filter(|mtu| link.mtu != *mtu),
             up: Some(loan.up),
@@ -280,6 +286,12 @@ impl<C> Context<C> {
         }
         forget(home, loopback, &loan.name)
     }
+}
+
+/// Whether `link` is noted among `links` as one that is lent, or is hardware, which nobody of podwire's ever makes.
+pub(crate) fn is_lent(link: &Link, links: &[Link]) -> bool {
+    let notes = links.iter().filter(|link| link.name == LOOPBACK).flat_map(|loopback| Loan::all(&loopback.altnames));
+    link.kind.is_empty() || notes.into_iter().any(|loan| loan.is(link))
 }
 
 fn loopback(net: &Net) -> Result<Link> {

@@ -46,10 +46,17 @@ impl<C> Context<C> {
         loop {
             if let Some(mut bridge) = self.bridge(wanted.name)? {
                 self.relabel(&mut bridge)?;
+                // Whoever made it may have been killed before it was whole.
+                if !bridge.up && Label::parse(&bridge.alias).is_some() {
+                    self.set_up_bridge(&mut bridge)?;
+                }
                 return Ok(bridge);
             }
             match self.create_bridge(wanted) {
-                Ok(bridge) => return Ok(bridge),
+                Ok(mut bridge) => {
+                    self.set_up_bridge(&mut bridge)?;
+                    return Ok(bridge);
+                }
                 // Another call was first: look again.
                 Err(error) if error.is(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -64,7 +71,6 @@ impl<C> Context<C> {
             // Given, and not invented by the kernel, it stays the same whatever ports come and go.
             mac: Some(random_mac()),
             alias: Some(&label),
-            up: true,
             ..LinkSpec::new(wanted.name, Some(Kind::Bridge { vlan_filtering: wanted.vlan_filtering }))
         };
         let mut bridge = self.host.create_link(&spec)?;
@@ -75,14 +81,20 @@ impl<C> Context<C> {
             }
             Ok(())
         });
-        // The node's routes are not for a pod to decide (CVE-2020-10749).
+        bridge.vlan_filtering = wanted.vlan_filtering;
+        Ok(bridge)
+    }
+
+    /// Sets a bridge of podwire's up, when it listens to no router: the node's routes are not for a pod to decide
+    /// (CVE-2020-10749).
+    fn set_up_bridge(&self, bridge: &mut Link) -> net::Result<()> {
         match write_sysctl(&format!("ipv6/conf/{}/accept_ra", bridge.name), "0") {
             Err(error) if !error.is(Errno::ENOENT) => return Err(error),
             _ => {}
         }
-        bridge.vlan_filtering = wanted.vlan_filtering;
+        self.host.change_link(bridge.index, &net::LinkChange { up: Some(true), ..net::LinkChange::default() })?;
         bridge.up = true;
-        Ok(bridge)
+        Ok(())
     }
 
     /// Both ends in one message: named, with their MAC addresses and MTU, one a port of the bridge and up, the other in

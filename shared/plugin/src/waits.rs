@@ -54,7 +54,8 @@ impl Waits {
         }
         if !link.up {
             let ipv6 = ips.iter().any(IpAddr::is_ipv6);
-            net.ns().run(|| set_up_sysctls(&link.name, ipv6, false))??;
+            // Duplicate-address detection is left on, as it may be wanted: there is no address yet that it could delay.
+            net.ns().run(|| set_up_sysctls(&link.name, ipv6, true))??;
             net.change_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
         }
         let answers = net.ns().run(|| Prober::open(&link))?.and_then(|prober| {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     AddResult, Cidr, Dns, Error, Mac, Result, Version, code,
-    decode::{self, Ignored},
+    decode::{self, Ignored, Keys},
     fields, json, nearest, network_name,
     result::{RequestedIp, address_or_nothing},
     suggest::did_you_mean,
@@ -175,9 +175,12 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// an unknown key under `"strict": true`.
     pub fn parse(text: &str) -> Result<Self> {
         let (whole, twice) = object(text)?;
-        let protocol = Protocol::read(&whole)?;
-        let (plugin, ignored) = read::<C>(&whole)?;
-        let unknown = of_plugin::<C>(ignored);
+        let read_by = |keys| {
+            let protocol = Protocol::read(&whole, keys)?;
+            let (plugin, ignored) = read::<C>(&whole, keys)?;
+            Ok(((protocol, plugin), of_plugin::<C>(ignored, keys)))
+        };
+        let ((protocol, plugin), unknown) = in_any_case(read_by)?;
         let common = protocol.complete(text, whole, twice)?;
         Self::assemble(Rc::new(common), plugin, unknown)
     }
@@ -189,9 +192,12 @@ impl<C: DeserializeOwned> NetConf<C> {
     /// As [`Self::parse`], and code 7 where there is no `ipam`.
     pub fn parse_ipam(text: &str) -> Result<Self> {
         let (whole, twice) = object(text)?;
-        let protocol = Protocol::read(&whole)?;
-        let (Whole { ipam }, ignored) = read::<Whole<C>>(&whole)?;
-        let unknown = of_ipam::<C>(ignored);
+        let read_by = |keys| {
+            let protocol = Protocol::read(&whole, keys)?;
+            let (Whole { ipam }, ignored) = read::<Whole<C>>(&whole, keys)?;
+            Ok(((protocol, ipam), of_ipam::<C>(ignored)))
+        };
+        let ((protocol, ipam), unknown) = in_any_case(read_by)?;
         let common = protocol.complete(text, whole, twice)?;
         Self::assemble(Rc::new(common), ipam, unknown)
     }
@@ -203,8 +209,12 @@ impl<C> NetConf<C> {
     /// # Errors
     /// As there.
     pub fn for_ipam<I: DeserializeOwned>(&self) -> Result<NetConf<I>> {
-        let (Whole { ipam }, ignored) = read::<Whole<I>>(&self.whole)?;
-        NetConf::assemble(Rc::clone(&self.common), ipam, of_ipam::<I>(ignored))
+        let read_by = |keys| {
+            let (Whole { ipam }, ignored) = read::<Whole<I>>(&self.whole, keys)?;
+            Ok((ipam, of_ipam::<I>(ignored)))
+        };
+        let (ipam, unknown) = in_any_case(read_by)?;
+        NetConf::assemble(Rc::clone(&self.common), ipam, unknown)
     }
 
     fn assemble(common: Rc<Common>, plugin: C, unknown: Vec<Unknown>) -> Result<Self> {
@@ -226,8 +236,8 @@ impl<C> NetConf<C> {
 
 impl Protocol {
     /// Reads the protocol's own fields and checks the names among them.
-    fn read(value: &Value) -> Result<Self> {
-        let (protocol, _) = read::<Self>(value)?;
+    fn read(value: &Value, keys: Keys) -> Result<Self> {
+        let (protocol, _) = read::<Self>(value, keys)?;
         protocol.version()?;
         let name = protocol.name.as_deref().unwrap_or_default();
         if !network_name(name) {
@@ -303,9 +313,18 @@ pub fn version_of(text: &str) -> Version {
     }
 }
 
+/// Reads by keys as they are; and where that leaves keys that nobody knows, or something is wrong, in any case, as those
+/// plugins do that are written in Go.
+fn in_any_case<T>(read_by: impl Fn(Keys) -> Result<(T, Vec<Unknown>)>) -> Result<(T, Vec<Unknown>)> {
+    match read_by(Keys::Exact) {
+        Ok((read, unknown)) if unknown.is_empty() => Ok((read, unknown)),
+        _ => read_by(Keys::AnyCase),
+    }
+}
+
 /// Reads `value` as a `T`, and what `T` passed over.
-fn read<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Ignored<'_>>)> {
-    decode::decode(value).map_err(|(why, path)| explain(&why, &path))
+fn read<T: DeserializeOwned>(value: &Value, keys: Keys) -> Result<(T, Vec<Ignored<'_>>)> {
+    decode::decode(value, keys).map_err(|(why, path)| explain(&why, &path))
 }
 
 /// Turns serde's error into ours: which path, what was expected, what was found, what may have been meant.
@@ -325,12 +344,13 @@ fn explain(why: &serde_json::Error, path: &str) -> Error {
 }
 
 /// Of what `C` passed over, the keys that are not the protocol's either.
-fn of_plugin<C: DeserializeOwned>(ignored: Vec<Ignored<'_>>) -> Vec<Unknown> {
+fn of_plugin<C: DeserializeOwned>(ignored: Vec<Ignored<'_>>, keys: Keys) -> Vec<Unknown> {
     let own = fields::of::<C>();
     let protocol = fields::of::<Protocol>();
     let is_known = |path: &str| {
         let top = path.split(['.', '[']).next().unwrap_or(path);
-        let of_protocol = protocol.contains(&top) || WELL_KNOWN.contains(&top) || path.starts_with("cni.dev/");
+        let is_top = |field: &&str| *field == top || keys == Keys::AnyCase && field.eq_ignore_ascii_case(top);
+        let of_protocol = protocol.iter().any(is_top) || WELL_KNOWN.contains(&top) || path.starts_with("cni.dev/");
         of_protocol && !own.contains(&top)
     };
     let near = |path: &str| nearest(path, own.iter().chain(protocol).copied().chain(WELL_KNOWN));

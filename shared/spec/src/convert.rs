@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code, decode::decode,
+    AddResult, Cidr, Dns, Error, Interface, Ip, Result, Route, Version, address_or_nothing, code,
+    decode::{Keys, decode},
     said::Said,
 };
 
@@ -26,9 +27,9 @@ impl AddResult {
             Some(text) => Version::parse(text)?,
         };
         let read = if version < Version::V0_3_0 {
-            decode::<Old>(value).map(|(old, _)| Self::from(old))
+            decode::<Old>(value, Keys::Exact).map(|(old, _)| Self::from(old))
         } else {
-            decode::<New>(value).map(|(new, _)| Self::from(new))
+            decode::<New>(value, Keys::Exact).map(|(new, _)| Self::from(new))
         };
         read.map_err(|(why, path)| {
             Error::new(code::DECODE, format!("result: {path}: {why}"))

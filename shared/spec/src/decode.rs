@@ -7,7 +7,10 @@ use std::{cell::RefCell, slice};
 
 use serde::{
     Deserializer,
-    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+        value::BorrowedStrDeserializer,
+    },
     forward_to_deserialize_any,
 };
 use serde_json::{Error, Map, Value, map};
@@ -15,13 +18,21 @@ use serde_json::{Error, Map, Value, map};
 /// A value that was passed over, and its path: `vlanTrunk[0].tag`.
 pub(crate) type Ignored<'de> = (String, &'de Value);
 
+/// How keys are compared with the names of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Exact,
+    /// Where no key is a field's, the first that differs by the case of ASCII letters only, as Go reads JSON.
+    AnyCase,
+}
+
 /// Reads `value` as a `T` and lists what `T` passed over.
 ///
 /// # Errors
 /// What is wrong, and its path; that of the whole is `.`.
-pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Ignored<'_>>), (Error, String)> {
+pub(crate) fn decode<T: DeserializeOwned>(value: &Value, keys: Keys) -> Result<(T, Vec<Ignored<'_>>), (Error, String)> {
     let found = Found::default();
-    match T::deserialize(Place { value, way: Way::Top, found: &found }) {
+    match T::deserialize(Place { value, way: Way::Top, found: &found, keys }) {
         Ok(read) => Ok((read, found.ignored.into_inner())),
         Err(why) => Err((why, found.wrong.into_inner().unwrap_or_else(|| ".".to_owned()))),
     }
@@ -59,6 +70,7 @@ struct Place<'a, 'de> {
     value: &'de Value,
     way: Way<'a>,
     found: &'a Found<'de>,
+    keys: Keys,
 }
 
 impl<'de> Place<'_, 'de> {
@@ -85,7 +97,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
                     _ => Err(Error::invalid_length(all.len(), &"fewer elements in array")),
                 }
             }
-            Value::Object(all) => all.deserialize_any(Members { all: self, by_key: all, visitor }),
+            Value::Object(all) => all.deserialize_any(Members { all: self, by_key: all, fields: &[], visitor }),
             plain => plain.deserialize_any(visitor),
         }
     }
@@ -96,6 +108,20 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Object(all) if self.keys == Keys::AnyCase => {
+                all.deserialize_any(Members { all: self, by_key: all, fields, visitor })
+            }
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -121,7 +147,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier
+        tuple_struct map identifier
     }
 }
 
@@ -152,6 +178,8 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
 struct Members<'a, 'de, V> {
     all: Place<'a, 'de>,
     by_key: &'de Map<String, Value>,
+    /// The names that keys may stand for in another case.
+    fields: &'static [&'static str],
     visitor: V,
 }
 
@@ -163,15 +191,30 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Members<'_, 'de, V> {
     }
 
     fn visit_map<K: MapAccess<'de>>(self, keys: K) -> Result<V::Value, K::Error> {
-        self.visitor.visit_map(Entries { all: self.all, keys, rest: self.by_key.iter(), next: None })
+        let Self { all, by_key, fields, visitor } = self;
+        visitor.visit_map(Entries { all, keys, by_key, fields, rest: by_key.iter(), next: None })
     }
 }
 
 struct Entries<'a, 'de, K> {
     all: Place<'a, 'de>,
     keys: K,
+    by_key: &'de Map<String, Value>,
+    fields: &'static [&'static str],
     rest: map::Iter<'de>,
     next: Option<(&'de String, &'de Value)>,
+}
+
+impl<K> Entries<'_, '_, K> {
+    /// The field that the next key stands for in another case.
+    fn field(&self) -> Option<&'static str> {
+        let (key, _) = self.next?;
+        let is_it = |field: &&&str| {
+            let mut alike = self.by_key.keys().filter(|other| other.eq_ignore_ascii_case(field));
+            field.eq_ignore_ascii_case(key) && !self.by_key.contains_key(**field) && alike.next() == Some(key)
+        };
+        self.fields.iter().find(is_it).copied()
+    }
 }
 
 impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
@@ -179,6 +222,10 @@ impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, K::Error> {
         self.next = self.rest.next();
+        if let Some(field) = self.field() {
+            self.keys.next_key::<IgnoredAny>()?;
+            return seed.deserialize(BorrowedStrDeserializer::new(field)).map(Some);
+        }
         let key = self.keys.next_key_seed(seed);
         if let (Err(_), Some((key, value))) = (&key, self.next) {
             Place { value, way: Way::Key(&self.all.way, key), ..self.all }.is_wrong();
@@ -237,7 +284,7 @@ mod tests {
             json!([null, {"1": 2}]),
         ] {
             let expected: Sample = serde_json::from_value(value.clone()).unwrap();
-            assert_eq!(decode::<Sample>(&value).unwrap(), (expected, vec![]), "{value}");
+            assert_eq!(decode::<Sample>(&value, Keys::Exact).unwrap(), (expected, vec![]), "{value}");
         }
     }
 
@@ -259,16 +306,28 @@ mod tests {
             (json!({"mode": {"private": 1}}), "mode.private"),
             (json!({"mode": {"bridge": null, "private": 1}}), "mode"),
         ] {
-            let (why, at) = decode::<Sample>(&value).unwrap_err();
+            let (why, at) = decode::<Sample>(&value, Keys::Exact).unwrap_err();
             let expected = serde_json::from_value::<Sample>(value.clone()).unwrap_err();
             assert_eq!((why.to_string(), &*at), (expected.to_string(), path), "{value}");
         }
     }
 
     #[test]
+    fn keys_in_another_case_are_taken_where_no_key_is_exact() {
+        let list = json!([{"ID": 1}, {"id": 2, "Id": 3}, {"iD": 4, "Id": 5}]);
+        let value = json!({"LIST": list, "Mode": "private"});
+        let (sample, ignored) = decode::<Sample>(&value, Keys::AnyCase).unwrap();
+        // Keys are sorted.
+        let items = [1, 2, 5].map(|id| Item { id: Id(id) });
+        assert_eq!((sample.list, sample.mode), (Some(items.into()), Mode::Private));
+        let ignored: Vec<_> = ignored.into_iter().map(|(path, _)| path).collect();
+        assert_eq!(ignored, ["LIST[1].Id", "LIST[2].iD"]);
+    }
+
+    #[test]
     fn p06_what_is_passed_over_is_told_with_its_path() {
         let value = json!({"a.b": 1, "list": [{"id": 1, "x/y": [2]}], "7": {"deep": 3}});
-        let (_, ignored) = decode::<Sample>(&value).unwrap();
+        let (_, ignored) = decode::<Sample>(&value, Keys::Exact).unwrap();
         let expected = [("7", json!({"deep": 3})), ("a.b", json!(1)), ("list[0].x/y", json!([2]))];
         assert_eq!(ignored, expected.each_ref().map(|(path, value)| (path.to_string(), value)));
     }

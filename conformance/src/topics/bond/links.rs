@@ -5,9 +5,10 @@ use rtnetlink::LinkMessageBuilder;
 use serde_json::json;
 
 use super::{LINKS, NEEDS, conf, node_at_switch, port_state, ports};
+use crate::cni::tool;
 use crate::lab::{Space, mac_bytes};
 use crate::packets::reaches;
-use crate::runner::{Case, Test};
+use crate::runner::{Case, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
@@ -15,6 +16,9 @@ pub(super) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .ours(),
     test!(p22_bond_gives_back_what_the_pod_changed, "renamed, readdressed, taken out of the bond").needs(NEEDS).ours(),
+    test!(p24_bond_gc_does_not_believe_what_a_pod_wrote, "on a link that it had borrowed: a label of a dead pod's")
+        .needs(NEEDS)
+        .ours(),
     test!(p22_bond_del_after_the_pod_vanished, "its links went with it, and nothing is left").needs(NEEDS).ours(),
     test!(p22_bond_finds_links_that_the_kernel_returned, "under another name, by DEL").needs(NEEDS).ours(),
     test!(p24_bond_gc_finds_links_that_the_kernel_returned, "of dead attachments of this network only")
@@ -77,6 +81,24 @@ fn p22_bond_gives_back_what_the_pod_changed(case: &Case) -> Result<()> {
     pod.change("eth2", |link| link.address(vec![2, 0, 0, 0, 9, 9]).mtu(1280))?;
     attachment.del()?;
     before.ensure_same(&case.snapshot(&[&node, &pod])?)
+}
+
+fn p24_bond_gc_does_not_believe_what_a_pod_wrote(case: &Case) -> Result<()> {
+    let (node, _switch) = node_at_switch(case)?;
+    let pod = case.pod("a")?;
+    let before = case.snapshot(&[&node, &pod])?;
+    let conf = conf(case, json!({ "cniVersion": "1.1.0" }));
+    let attachment = case.attachment(&node, &pod, &conf);
+    attachment.add()?;
+    // A letter of two bytes wherever the name would be cut.
+    for (link, id) in LINKS.iter().zip(["dead", &"é".repeat(60)]) {
+        tool(&pod, "ip", &["link", "set", link, "alias", &format!("podwire:net:{id}:eth0")])?;
+        tool(&pod, "ip", &["link", "property", "add", "dev", link, "altname", &format!("podwire:net:{link}:eth0")])?;
+    }
+    attachment.del()?;
+    before.ensure_same(&case.snapshot(&[&node, &pod])?)?;
+    let conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
+    case.unchanged(&[&node], || case.call(&node, "bond", "GC").conf(&conf).succeed()).map(drop)
 }
 
 fn p22_bond_del_after_the_pod_vanished(case: &Case) -> Result<()> {

@@ -6,6 +6,7 @@ mod ipv6;
 mod labels;
 mod masquerade;
 mod ports;
+mod surroundings;
 mod vlan;
 
 use std::net::IpAddr;
@@ -16,8 +17,16 @@ use serde_json::Value;
 use crate::lab::Space;
 use crate::runner::{Attachment, Case, Test};
 
-pub(super) const TESTS: &[&[Test]] =
-    &[addresses::TESTS, ports::TESTS, vlan::TESTS, filter::TESTS, masquerade::TESTS, ipv6::TESTS, labels::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[
+    addresses::TESTS,
+    ports::TESTS,
+    vlan::TESTS,
+    filter::TESTS,
+    masquerade::TESTS,
+    ipv6::TESTS,
+    labels::TESTS,
+    surroundings::TESTS,
+];
 
 /// A pod that was added, with what ADD said.
 pub(super) struct Added {

@@ -161,7 +161,10 @@ impl<'a> Spoiler<'a> {
             for choice in 0.. {
                 let Some((output, fault, count)) = self.spoil(nth, choice)? else {
                     // How many calls there are differs from run to run: one has to wait longer, say.
-                    if choice == 0 { break 'calls } else { break }
+                    if choice == 0 {
+                        break 'calls;
+                    }
+                    break;
                 };
                 points += usize::from(choice == 0);
                 faults += 1;
@@ -190,14 +193,14 @@ impl<'a> Spoiler<'a> {
         Ok((points, faults, errors))
     }
 
-    fn call(&self) -> Result<Call> {
+    fn call(&self) -> Call {
         let attachment = &self.scene.attachment;
-        Ok(match self.spoilt {
+        match self.spoilt {
             Spoilt::Gc => self.scene.gc(),
             Spoilt::Check => attachment.check_call(&self.made),
             Spoilt::Status => attachment.call("STATUS"),
             Spoilt::Add | Spoilt::First | Spoilt::Del => attachment.call(self.spoilt.command()),
-        })
+        }
     }
 
     /// Makes the call, the `nth` of its system calls spoilt by the errno of this number; tells by what, and how many there
@@ -211,7 +214,7 @@ impl<'a> Spoiler<'a> {
         }
         let is_rare = self.scene.device.is_rare();
         let (mut seen, mut fault) = (0, None);
-        let output = self.call()?.run_under(|moment| {
+        let output = self.call().run_under(|moment| {
             let errnos = if is_rare && !calls::is_about_links(moment) { &[] } else { calls::errnos(moment) };
             seen += usize::from(!errnos.is_empty());
             if errnos.is_empty() || seen != nth || fault.is_some() {

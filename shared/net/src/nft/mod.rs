@@ -79,7 +79,7 @@ fn remove_elements(
     is_doomed: impl Fn(&str) -> bool,
     after: impl Fn(&[Element], &[Element]) -> Vec<Op>,
 ) -> Result<usize> {
-    let mut in_use = false;
+    let (mut in_use, mut generation) = (false, None);
     for _ in 0..ATTEMPTS {
         let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for set in sets {
@@ -95,18 +95,27 @@ fn remove_elements(
         if doomed.is_empty() {
             return Ok(0);
         }
+        if generation.is_none() {
+            // An element is deleted by its key, and another pod may get the address meanwhile. So it is looked again, and
+            // what is found then goes if nothing has changed since.
+            generation = nft.generation()?;
+            continue;
+        }
         if !in_use {
             ops.extend(after(&doomed, &rest));
         }
-        match Transaction::new(family, ops.iter()).commit(nft) {
+        let mut transaction = Transaction::new(family, ops.iter());
+        transaction.generation = generation;
+        match transaction.commit(nft) {
             Ok(()) => return Ok(doomed.len()),
             Err(error) => match error.errno {
-                // Another process uses, or has just removed, what this one wanted to remove: look again.
+                // Another process uses, or has just changed, what this one wanted to remove: look again.
                 Some(Errno::EBUSY) => in_use = true,
-                Some(Errno::ENOENT | Errno::EAGAIN | Errno::EINTR) => {}
+                Some(Errno::ENOENT | Errno::ERESTART | Errno::EAGAIN | Errno::EINTR) => {}
                 _ => return Err(error),
             },
         }
+        generation = nft.generation()?;
     }
     Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
 }

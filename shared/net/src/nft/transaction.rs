@@ -74,7 +74,7 @@ pub(super) struct Transaction {
     family: Family,
     ops: Vec<Op>,
     /// The generation of the ruleset that it builds on, where that matters.
-    generation: Option<u32>,
+    pub(super) generation: Option<u32>,
 }
 
 impl Transaction {
@@ -158,9 +158,7 @@ impl Nft {
             match done {
                 Ok(()) if interrupted => {}
                 Ok(()) => return Ok(found),
-                Err(error) if error.is_absent() || error.is(Errno::EPROTONOSUPPORT) || error.is(Errno::EOPNOTSUPP) => {
-                    return Ok(Vec::new());
-                }
+                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok(Vec::new()),
                 Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
@@ -188,7 +186,10 @@ impl Nft {
 
     /// Deletes the table if none of `sets` has an element, and nobody adds one meanwhile.
     pub(super) fn delete_table_if_empty(&self, family: Family, sets: &[&str]) -> Result<()> {
-        let generation = self.generation()?;
+        let generation = match self.generation() {
+            Err(error) if is_no_nftables(&error) => return Ok(()),
+            other => other?,
+        };
         for set in sets {
             if !self.elements(family, set)?.is_empty() {
                 return Ok(());
@@ -233,8 +234,16 @@ impl Nft {
     ) -> Result<T> {
         let mut request = Vec::new();
         let number = self.number();
+        let is_about_nothing = matches!(message, NfTablesMessage::GetGen(_));
         write(&mut request, NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), number, flags);
-        self.exchange(&request, number, operation, each)
+        match self.exchange(&request, number, operation, each) {
+            // Netfilter without nftables refuses its messages so. There is nothing else that could be wrong with the
+            // question for the generation, so that tells.
+            Err(error) if error.is(Errno::EINVAL) && (is_about_nothing || self.generation().is_err()) => {
+                Err(Error::new(object(), operation, Errno::EOPNOTSUPP))
+            }
+            other => other,
+        }
     }
 
     /// Sends `request`, whose first message has the number `first`, and hands over the answers, until `each` has what
@@ -282,6 +291,11 @@ impl Nft {
             }
         })
     }
+}
+
+/// Whether the kernel has no nftables.
+fn is_no_nftables(error: &Error) -> bool {
+    error.is(Errno::EPROTONOSUPPORT) || error.is(Errno::EOPNOTSUPP)
 }
 
 fn object() -> String {
