@@ -16,6 +16,8 @@ use crate::test;
 pub(super) const TESTS: &[Test] = &[
     test!(an_option_counts_in_any_case, "isgateway, as plugins read it that are written in Go"),
     test!(a_pod_with_an_ipv6_address_has_ipv6_on_its_loopback, "in a namespace where it is off for all links"),
+    test!(p20_forwarding_is_switched_on_last_and_for_good, "by an ADD that can fail no more; DEL and GC leave it")
+        .ours(),
     test!(p22_a_bridge_that_a_kill_left_down_listens_to_no_router, "accept_ra, before it is up").ours(),
     test!(p24_gc_takes_a_vlans_gateway_that_a_kill_left_unplugged, "both ends").ours(),
     test!(a_probe_leaves_duplicate_detection_on, "ipam.probe and enabledad").ours(),
@@ -42,6 +44,32 @@ fn a_pod_with_an_ipv6_address_has_ipv6_on_its_loopback(case: &Case) -> Result<()
         ensure!(found == expected, "{LOOPBACK} = {found} in a pod of {subnet}");
     }
     Ok(())
+}
+
+fn p20_forwarding_is_switched_on_last_and_for_good(case: &Case) -> Result<()> {
+    const KEYS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    let node = case.node("n1")?;
+    let expect = |values: [&str; 2]| {
+        for (key, value) in KEYS.iter().zip(values) {
+            let found = node.sysctl(key)?;
+            ensure!(found == value, "{key} = {found}, expected {value}");
+        }
+        anyhow::Ok(())
+    };
+    for key in KEYS {
+        node.set_sysctl(key, "0")?;
+    }
+    let conf = case.bridge_with(json!({ "cniVersion": "1.1.0", "ipMasq": true }));
+    let doomed = case.attachment(&node, &case.pod("a")?, &conf);
+    let output = doomed.call("ADD").run_under(|moment| no_netfilter(moment).map_or(Fate::Goes, Fate::Fails))?;
+    output.failure(104)?;
+    expect(["0", "0"])?;
+    let a = Added::new(case, &node, "b", &conf)?;
+    expect(["1", "0"])?;
+    a.attachment.del()?;
+    let gc_conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
+    case.call(&node, "bridge", "GC").conf(&gc_conf).succeed()?;
+    expect(["1", "0"])
 }
 
 fn p22_a_bridge_that_a_kill_left_down_listens_to_no_router(case: &Case) -> Result<()> {
