@@ -79,14 +79,16 @@ fn remove_elements(
     is_doomed: impl Fn(&str) -> bool,
     after: impl Fn(&[Element], &[Element]) -> Vec<Op>,
 ) -> Result<usize> {
-    let (mut in_use, mut generation) = (false, None);
+    let mut in_use = false;
     for _ in 0..ATTEMPTS {
-        let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut doomed, mut ops, mut rest, mut seen_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for set in sets {
-            for element in nft.elements(family, set)? {
+            let (elements, generation) = nft.elements_and_generation(family, set)?;
+            for element in elements {
                 if is_doomed(&element.comment) {
                     ops.push(Op::delete_element(set, &element));
                     doomed.push(element);
+                    seen_at.push(generation);
                 } else {
                     rest.push(element);
                 }
@@ -95,10 +97,10 @@ fn remove_elements(
         if doomed.is_empty() {
             return Ok(0);
         }
-        if generation.is_none() {
-            // An element is deleted by its key, and another pod may get the address meanwhile. So it is looked again, and
-            // what is found then goes if nothing has changed since.
-            generation = nft.generation()?;
+        // An element is deleted by its key, and another pod may get the address meanwhile. So what was found goes only if
+        // nothing has changed since.
+        let generation = nft.generation()?;
+        if seen_at.iter().any(|seen| generation.is_none_or(|now| low(now) != *seen)) {
             continue;
         }
         if !in_use {
@@ -115,9 +117,13 @@ fn remove_elements(
                 _ => return Err(error),
             },
         }
-        generation = nft.generation()?;
     }
     Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
+}
+
+/// As much of the number of a generation as the header of an answer has.
+fn low(generation: u32) -> u16 {
+    (generation & 0xffff) as u16
 }
 
 /// Whether the kernel has nftables, and we may program it.

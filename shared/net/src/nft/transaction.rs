@@ -140,15 +140,21 @@ impl Nft {
 
     /// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
     pub(super) fn elements(&self, family: Family, set: &str) -> Result<Vec<Element>> {
+        Ok(self.elements_and_generation(family, set)?.0)
+    }
+
+    /// The same, and the lower half of the number of the ruleset that they are of; 0 where there are none.
+    pub(super) fn elements_and_generation(&self, family: Family, set: &str) -> Result<(Vec<Element>, u16)> {
         let message = NfTablesMessage::GetSetElement(SetElementMessage {
             attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
         });
         for _ in 0..ATTEMPTS {
-            let (mut found, mut interrupted) = (Vec::new(), false);
+            let (mut found, mut interrupted, mut generation) = (Vec::new(), false, 0);
             let done = self.ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
                 interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
                     NetlinkPayload::InnerMessage(inner) => {
+                        generation = inner.header.res_id;
                         found.extend(read(inner));
                         None
                     }
@@ -157,8 +163,8 @@ impl Nft {
             });
             match done {
                 Ok(()) if interrupted => {}
-                Ok(()) => return Ok(found),
-                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok(Vec::new()),
+                Ok(()) => return Ok((found, generation)),
+                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok((Vec::new(), 0)),
                 Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
