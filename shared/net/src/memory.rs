@@ -19,6 +19,9 @@ const SIZE: usize = 128 * 1024;
 /// What is larger would use it up, and is worth the other allocator's trouble.
 const LARGEST: usize = 16 * 1024;
 
+/// malloc's, on the processors that there are: what more is asked for is dlmalloc's.
+const ALIGN: usize = 16;
+
 /// Hands out a stretch of memory from its beginning to its end, and takes back only what lies last. When it is used up,
 /// dlmalloc is there.
 ///
@@ -26,8 +29,8 @@ const LARGEST: usize = 16 * 1024;
 /// free, and takes a lock for it, some 120 instructions at its beginning and 100 at its end: together more than a quarter
 /// of an ADD's. musl's own allocator costs more still, for it maps and unmaps pages for many of them.
 ///
-/// Places of sixteen bytes and more are aligned to as many, whatever was asked for, as malloc's are: the unwinder, which
-/// runs where a plugin panics, clears its `_Unwind_Exception` by instructions that trap elsewhere, and std's asks for eight.
+/// Every place is aligned as malloc's are, whatever was asked for: the unwinder, which runs where a plugin panics, clears its
+/// `_Unwind_Exception` by instructions that trap elsewhere, and std asks for eight bytes there. A constant costs least, too.
 #[derive(Debug)]
 pub struct Memory {
     room: Room,
@@ -65,13 +68,12 @@ impl Memory {
     }
 
     fn take(&self, layout: Layout) -> Option<*mut u8> {
-        if layout.size() > LARGEST || layout.align() > align_of::<Room>() {
+        if layout.size() > LARGEST || layout.align() > ALIGN {
             return None;
         }
-        let align = layout.align().max(if layout.size() < 16 { 1 } else { 16 });
         let mut next = self.next.load(Relaxed);
         loop {
-            let start = (next + align - 1) & !(align - 1);
+            let start = next.next_multiple_of(ALIGN);
             let end = start + layout.size();
             if end > SIZE {
                 return None;
@@ -167,21 +169,21 @@ mod tests {
             assert_eq!(memory.alloc(layout(8, 8)), second);
             first.write_bytes(7, 10);
             let moved = memory.realloc(first, layout(10, 1), 11);
-            assert_eq!((memory.offset(moved), moved.read(), moved.add(9).read()), (Some(24), 7, 7));
+            assert_eq!((memory.offset(moved), moved.read(), moved.add(9).read()), (Some(32), 7, 7));
             let shrunk = memory.realloc(moved, layout(11, 1), 1);
             let zeroed = memory.alloc_zeroed(layout(10, 1));
-            assert_eq!((shrunk, memory.offset(zeroed)), (moved, Some(25)));
+            assert_eq!((shrunk, memory.offset(zeroed)), (moved, Some(48)));
             assert!((0..10).all(|byte| zeroed.add(byte).read() == 0));
         }
     }
 
     #[test]
-    fn large_places_are_aligned_as_mallocs_are() {
+    fn places_are_aligned_as_mallocs_are() {
         let memory = Memory::new();
         for size in 1..100 {
             // SAFETY: nobody uses it.
             let place = unsafe { memory.alloc(layout(size, 1)) };
-            assert!(size < 16 || place.addr().is_multiple_of(16), "{size} bytes at {place:?}");
+            assert!(place.addr().is_multiple_of(16), "{size} bytes at {place:?}");
         }
     }
 

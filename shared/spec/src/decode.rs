@@ -222,7 +222,9 @@ impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, K::Error> {
         self.next = self.rest.next();
-        if let Some(field) = self.field() {
+        if !self.fields.is_empty()
+            && let Some(field) = self.field()
+        {
             self.keys.next_key::<IgnoredAny>()?;
             return seed.deserialize(BorrowedStrDeserializer::new(field)).map(Some);
         }
