@@ -117,9 +117,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.value {
-            Value::Object(all) if self.keys == Keys::AnyCase => {
-                all.deserialize_any(Members { all: self, by_key: all, fields, visitor })
-            }
+            Value::Object(all) => all.deserialize_any(Members { all: self, by_key: all, fields, visitor }),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -178,7 +176,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
 struct Members<'a, 'de, V> {
     all: Place<'a, 'de>,
     by_key: &'de Map<String, Value>,
-    /// The names that keys may stand for in another case.
+    /// Those of a struct.
     fields: &'static [&'static str],
     visitor: V,
 }
@@ -206,6 +204,12 @@ struct Entries<'a, 'de, K> {
 }
 
 impl<K> Entries<'_, '_, K> {
+    /// Whether `key` is a field's, in another case if that does not count.
+    fn is_field(&self, key: &str) -> bool {
+        let any_case = self.all.keys == Keys::AnyCase;
+        self.fields.iter().any(|field| *field == key || any_case && field.eq_ignore_ascii_case(key))
+    }
+
     /// The field that the next key stands for in another case.
     fn field(&self) -> Option<&'static str> {
         let (key, _) = self.next?;
@@ -222,7 +226,14 @@ impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, K::Error> {
         self.next = self.rest.next();
-        if !self.fields.is_empty()
+        // To Go a field that is null is one that is not there.
+        while let Some((key, Value::Null)) = self.next
+            && self.is_field(key)
+        {
+            self.keys.next_key::<IgnoredAny>()?;
+            self.next = self.rest.next();
+        }
+        if self.all.keys == Keys::AnyCase
             && let Some(field) = self.field()
         {
             self.keys.next_key::<IgnoredAny>()?;
@@ -312,6 +323,21 @@ mod tests {
             let expected = serde_json::from_value::<Sample>(value.clone()).unwrap_err();
             assert_eq!((why.to_string(), &*at), (expected.to_string(), path), "{value}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_not_there() {
+        let value = json!({"list": [{"id": 1, "Id": null, "x": null}], "numbers": null, "pair": null, "mode": null});
+        for keys in [Keys::Exact, Keys::AnyCase] {
+            let (sample, ignored) = decode::<Sample>(&value, keys).unwrap();
+            assert_eq!(sample, Sample { list: Some(vec![Item { id: Id(1) }]), ..Sample::default() });
+            let ignored: Vec<_> = ignored.into_iter().map(|(path, _)| path).collect();
+            let of_case = if keys == Keys::Exact { &["list[0].Id", "list[0].x"][..] } else { &["list[0].x"] };
+            assert_eq!(ignored, of_case);
+        }
+        let (why, at) = decode::<Item>(&json!({"id": null}), Keys::Exact).unwrap_err();
+        assert_eq!((why.to_string(), &*at), ("missing field `id`".to_owned(), "."));
+        assert!(decode::<Sample>(&json!({"numbers": {"1": null}}), Keys::Exact).is_err(), "a map has no fields");
     }
 
     #[test]
