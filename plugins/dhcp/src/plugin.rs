@@ -198,15 +198,16 @@ fn is_absence(error: &io::Error) -> bool {
 
 /// Why nobody can be asked at `path`: code 11, since the call may succeed later.
 fn unreachable(path: &Path, error: &io::Error) -> Error {
+    let path = path.display();
     if !is_absence(error) {
-        return Error::new(code::TRY_AGAIN, format!("DHCP daemon at {path:?}: connect: {}", named(error)));
+        return Error::new(code::TRY_AGAIN, format!("DHCP daemon at \"{path}\": connect: {}", named(error)));
     }
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket",
         io::ErrorKind::ConnectionRefused => "nobody listens there any more",
         _ => &named(error),
     };
-    Error::new(code::TRY_AGAIN, format!("no DHCP daemon at {path:?}: {why}")).with_details(
+    Error::new(code::TRY_AGAIN, format!("no DHCP daemon at \"{path}\": {why}")).with_details(
         "start it on this node with \"systemctl enable --now cni-dhcp.socket cni-dhcp.service\", or run \"dhcp daemon\" as root; \
          \"ipam.daemonSocketPath\" says where it listens",
     )
