@@ -27,7 +27,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::lab::Space;
-use crate::runner::{Test, Topic};
+use crate::runner::{Case, Test, Topic};
+
+/// Every plugin of the suite.
+const PLUGINS: [&str; 10] =
+    ["bond", "bridge", "dhcp", "host-local", "ipvlan", "loopback", "macvlan", "static", "vlan", "vxlan"];
 
 /// Every topic.
 pub const TOPICS: &[Topic] = &[
@@ -57,6 +61,11 @@ pub const TOPICS: &[Topic] = &[
 pub fn find(name: &str) -> Option<(&'static str, &'static Test)> {
     let mut all = TOPICS.iter().flat_map(|topic| topic.tests.iter().copied().flatten().map(|test| (topic.name, test)));
     all.find(|(_, test)| test.name == name)
+}
+
+/// Every plugin of the suite that is under test; the reference has some of them.
+fn plugins(case: &Case) -> impl Iterator<Item = &'static str> {
+    PLUGINS.into_iter().filter(|plugin| case.cni_path.join(plugin).exists())
 }
 
 /// The file by whose locks calls on the node keep out of each other's way; made by the first of them.

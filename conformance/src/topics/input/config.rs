@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::refused;
 use crate::runner::{Case, Test};
 use crate::test;
+use crate::topics::plugins;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p04_an_unsupported_version_is_code_1, "the supported ones are listed"),
@@ -22,7 +23,7 @@ pub(super) const TESTS: &[Test] = &[
 
 fn p04_an_unsupported_version_is_code_1(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
+    for plugin in plugins(case) {
         for version in ["9.9.9", "1.2.0", "0.5.0", "abc", "1.0"] {
             let conf = case.bridge_with(json!({ "type": plugin, "cniVersion": version }));
             let add = case.attachment(&node, &pod, &conf).call("ADD");
@@ -50,8 +51,9 @@ fn p04_every_version_is_served(case: &Case) -> Result<()> {
 fn p04_a_command_younger_than_the_version_is_code_1(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
     for (command, version) in [("CHECK", "0.3.1"), ("GC", "1.0.0"), ("STATUS", "1.0.0"), ("STATUS", "0.4.0")] {
-        for plugin in ["bridge", "host-local", "static", "loopback"] {
-            let extra = json!({ "type": plugin, "cniVersion": version, "cni.dev/valid-attachments": [] });
+        for plugin in plugins(case) {
+            // A VXLAN is nothing without a VNI.
+            let extra = json!({ "type": plugin, "cniVersion": version, "vni": 42, "cni.dev/valid-attachments": [] });
             let call = case.attachment(&node, &pod, &case.bridge_with(extra)).call(command);
             refused(case, &[&node, &pod], &call, 1, &[command, version])
                 .with_context(|| format!("{plugin} {command} {version}"))?;
@@ -66,7 +68,7 @@ fn p05_what_is_no_json_is_code_6(case: &Case) -> Result<()> {
     let cut = &whole[..whole.len() / 2];
     let two = format!("{whole}{whole}");
     for text in ["", " ", "{", "[]", "null", "\"text\"", "nonsense", "\u{0}", cut, &two] {
-        for plugin in ["bridge", "host-local", "static", "loopback"] {
+        for plugin in plugins(case) {
             let conf = json!({ "type": plugin });
             let call = case.attachment(&node, &pod, &conf).call("ADD").stdin(text);
             refused(case, &[&node, &pod], &call, 6, &[]).with_context(|| format!("{plugin}: {text:?}"))?;

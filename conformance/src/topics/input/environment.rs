@@ -6,6 +6,7 @@ use serde_json::json;
 use super::refused;
 use crate::runner::{Case, Test};
 use crate::test;
+use crate::topics::plugins;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p01_an_unknown_command_is_code_4, "the variable and its value are named"),
@@ -37,7 +38,7 @@ fn p01_an_unknown_command_is_code_4(case: &Case) -> Result<()> {
 
 fn p01_a_missing_command_is_code_4(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
+    for plugin in plugins(case) {
         let conf = case.bridge_with(json!({ "type": plugin }));
         let call = case.attachment(&node, &pod, &conf).call("ADD");
         refused(case, &[&node, &pod], &call.clone().without("CNI_COMMAND"), 4, &["CNI_COMMAND"])?;

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use super::refused;
 use crate::runner::{Case, Test};
 use crate::test;
-
-const PLUGINS: [&str; 4] = ["bridge", "host-local", "static", "loopback"];
+use crate::topics::plugins;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p05_a_megabyte_of_random_bytes, "code 6 by every plugin"),
@@ -29,7 +28,7 @@ fn p05_a_megabyte_of_random_bytes(case: &Case) -> Result<()> {
     .take(1 << 17)
     .flatten()
     .collect();
-    for plugin in PLUGINS {
+    for plugin in plugins(case) {
         let attachment = case.attachment(&node, &pod, &json!({ "type": plugin }));
         for command in ["ADD", "DEL", "CHECK", "STATUS", "GC"] {
             let call = attachment.call(command).stdin(bytes.clone());
@@ -42,7 +41,7 @@ fn p05_a_megabyte_of_random_bytes(case: &Case) -> Result<()> {
 fn p05_ten_thousand_levels_of_json(case: &Case) -> Result<()> {
     const DEEP: usize = 10_000;
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in PLUGINS {
+    for plugin in plugins(case) {
         let attachment = case.attachment(&node, &pod, &json!({ "type": plugin }));
         for key in ["dns", "unknown", "prevResult"] {
             let deep = format!(
@@ -92,7 +91,7 @@ fn p05_subnets_and_ranges_that_cannot_be(case: &Case) -> Result<()> {
 
 fn p03_an_interface_name_of_sixteen_bytes(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in PLUGINS {
+    for plugin in plugins(case) {
         let conf = case.bridge_with(json!({ "type": plugin }));
         let call = case.attachment(&node, &pod, &conf).ifname("exactly-16-bytes").call("ADD");
         refused(case, &[&node, &pod], &call, 4, &["CNI_IFNAME", "exactly-16-bytes"]).context(plugin)?;

@@ -11,9 +11,8 @@ use serde_json::json;
 use super::refused;
 use crate::runner::{Case, Test};
 use crate::test;
+use crate::topics::PLUGINS;
 
-const PLUGINS: [&str; 10] =
-    ["bond", "bridge", "dhcp", "host-local", "ipvlan", "loopback", "macvlan", "static", "vlan", "vxlan"];
 /// What needs longer does more than to read and refuse; a busy machine needs some of it.
 const SOON: Duration = Duration::from_secs(20);
 

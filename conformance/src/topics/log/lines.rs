@@ -7,8 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{TRACEPARENT, call, file, folder, is_end, is_step, lines, logged};
-use crate::runner::{Case, Feature, Test};
+use crate::lab::Daemon;
+use crate::runner::{Case, Feature, Test, merged};
 use crate::test;
+use crate::topics::PLUGINS;
 
 pub(super) const TESTS: &[Test] = &[
     test!(log_nothing_is_written_unless_asked_for, "no file, nothing on stderr").ours(),
@@ -240,17 +242,23 @@ fn log_of_what_cannot_be_read(case: &Case) -> Result<()> {
 
 fn log_every_plugin_knows_the_keys(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
-        let conf = case.bridge_with(json!({ "type": plugin, "cniVersion": "1.1.0", "strict": true }));
-        let conf = match plugin {
-            "static" => {
-                crate::runner::merged(&conf, json!({ "ipam": { "ranges": null, "dataDir": null, "type": plugin } }))
-            }
-            "loopback" => {
-                json!({ "name": "net", "type": plugin, "cniVersion": "1.1.0", "strict": true })
-            }
-            _ => conf,
+    let daemon = Daemon::start(&case.cni_path, &node, &case.dir.join("daemon"), &[])?;
+    for plugin in PLUGINS {
+        let ipam = match plugin {
+            "dhcp" => json!({ "type": plugin, "daemonSocketPath": daemon.socket() }),
+            "loopback" => Value::Null,
+            "static" => json!({ "type": plugin }),
+            _ => case.host_local(&["10.7.0.0/24"]),
         };
+        let own = match plugin {
+            "bond" => json!({ "links": [{ "name": "eth1" }, { "name": "eth2" }] }),
+            "ipvlan" | "macvlan" => json!({ "master": "eth1" }),
+            "vlan" => json!({ "master": "eth1", "vlanId": 7 }),
+            "vxlan" => json!({ "dev": "eth1", "vni": 7 }),
+            _ => json!({}),
+        };
+        let conf = json!({ "name": "net", "type": plugin, "cniVersion": "1.1.0", "strict": true });
+        let conf = merged(&merged(&conf, json!({ "ipam": ipam })), own);
         let attachment = logged(&case.attachment(&node, &pod, &conf), "info")?;
         let output = call(&attachment, "DEL").run()?;
         output.success().with_context(|| plugin.to_owned())?;
@@ -268,7 +276,7 @@ fn log_hostile_words_stay_in_their_line(case: &Case) -> Result<()> {
     let conf =
         case.bridge_with(json!({ odd: odd, "name": odd, "type": odd, "cniVersion": odd, "ipam": { "type": odd } }));
     let attachment = logged(&case.attachment(&node, &pod, &case.bridge_conf()), "trace")?;
-    let conf = crate::runner::merged(&attachment.conf, conf);
+    let conf = merged(&attachment.conf, conf);
     let of_pod = format!("K8S_POD_NAMESPACE={0};K8S_POD_NAME={0}", odd.replace(';', ""));
     for traceparent in [odd, "", "00", &TRACEPARENT.to_uppercase(), &format!("{TRACEPARENT}-{}", "0".repeat(10_000))] {
         let call = call(&attachment, "ADD").conf(&conf).args(&of_pod).env("TRACEPARENT", traceparent);

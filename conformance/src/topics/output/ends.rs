@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cni::Output;
 use crate::runner::{Case, Test};
 use crate::test;
+use crate::topics::plugins;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p10_success_is_a_result_and_nothing_else, "one JSON value on stdout, none for DEL and CHECK"),
@@ -81,7 +82,7 @@ fn p10_sigterm_ends_with_an_error_and_undoes(case: &Case) -> Result<()> {
 
 fn p10_stdin_that_closes_early_is_an_error(case: &Case) -> Result<()> {
     let (node, pod) = (case.node("n1")?, case.pod("p1")?);
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
+    for plugin in plugins(case) {
         let conf = case.bridge_with(json!({ "type": plugin }));
         let call = case.attachment(&node, &pod, &conf).call("ADD");
         for text in ["", "{\"cniVersion\":\"1.0.0\",\"name\":\"n"] {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::runner::{Case, Test, merged};
 use crate::test;
+use crate::topics::plugins;
 
 pub(super) const TESTS: &[Test] = &[
     test!(p11_version_0_2_0_has_ip4_and_ip6, "0.1.0 and 0.2.0, whole"),
@@ -217,7 +218,7 @@ fn p13_loopback_passes_a_previous_result_on(case: &Case) -> Result<()> {
 
 fn p14_version_needs_nothing_and_reads_nothing(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
+    for plugin in plugins(case) {
         for stdin in ["", "{", "nonsense", "{\"cniVersion\":\"9.9.9\"}", "{\"cniVersion\":\"1.0.0\"}"] {
             let call = case.call(&node, plugin, "VERSION").without("CNI_PATH").stdin(stdin);
             let answer = call.succeed().with_context(|| format!("{plugin} with {stdin:?}"))?;
