@@ -21,6 +21,8 @@ impl Lan {
     pub const PARENT: &str = "eth1";
     /// The node's addresses.
     pub const NODE: [&str; 2] = ["192.168.7.1", "fd07::1"];
+    /// Links of the node that are plugged in by [`Lan::add_spare`].
+    pub const SPARE: [&str; 2] = ["eth2", "eth3"];
     /// The other node's addresses.
     pub const OTHER: [&str; 2] = ["192.168.7.200", "fd07::200"];
 
@@ -38,6 +40,16 @@ impl Lan {
         self.switch.plug("sw0", &space.name)?;
         for ip in ips {
             space.address(link, &format!("{ip}/{}", if ip.contains(':') { 64 } else { 24 }))?;
+        }
+        Ok(())
+    }
+
+    /// Plugs two more links of the node into the switch, each with an address of a network of its own, for who lends them.
+    pub fn add_spare(&self) -> Result<()> {
+        for (link, ip) in Self::SPARE.into_iter().zip(["192.168.20.1", "192.168.30.1"]) {
+            cable(&self.node, link, &self.switch, link)?;
+            self.switch.plug("sw0", link)?;
+            self.node.address(link, &format!("{ip}/24"))?;
         }
         Ok(())
     }

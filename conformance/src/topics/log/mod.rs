@@ -1,5 +1,6 @@
 //! `logLevel`, `logFile` and `PODWIRE_LOG`: what a plugin says about what it did, and where.
 
+mod devices;
 mod files;
 mod lines;
 mod many;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cni::Call;
 use crate::runner::{Attachment, Case, Test};
 
-pub(super) const TESTS: &[&[Test]] = &[lines::TESTS, files::TESTS, many::TESTS];
+pub(super) const TESTS: &[&[Test]] = &[lines::TESTS, devices::TESTS, files::TESTS, many::TESTS];
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

@@ -148,12 +148,8 @@ impl Device {
             Self::VlanShared => json!({ "master": Lan::PARENT, "vlanId": 100, "shared": true }),
             Self::Vxlan => json!({ "dev": Lan::PARENT, "vni": 42, "remotes": [Lan::OTHER[0]] }),
             Self::Bond => {
-                for link in ["eth2", "eth3"] {
-                    crate::lab::cable(&lan.node, link, &lan.switch, link)?;
-                    lan.switch.plug("sw0", link)?;
-                    lan.node.address(link, &format!("192.168.{}.1/24", if link == "eth2" { 20 } else { 30 }))?;
-                }
-                json!({ "mode": "active-backup", "links": [{ "name": "eth2" }, { "name": "eth3" }] })
+                lan.add_spare()?;
+                json!({ "mode": "active-backup", "links": Lan::SPARE.map(|link| json!({ "name": link })) })
             }
             Self::HostLocal | Self::Static => json!({}),
             Self::Loopback => json!({ "ipam": null }),
