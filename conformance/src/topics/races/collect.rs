@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::halt::{beside, halted};
 use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN, both};
-use crate::lab::{Lan, cable};
+use crate::lab::Lan;
 use crate::packets::reaches;
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
@@ -16,11 +16,12 @@ use crate::topics::scale::at_once;
 const BOND: &[Feature] = &[Feature::Strace, Feature::Bond];
 
 macro_rules! of_device {
-    ($($device:ident $needs:ident => $spares:ident $waits:ident,)*) => {
+    ($($device:ident $needs:ident => $spares:ident $waits:ident $both:ident,)*) => {
         pub(super) const TESTS: &[Test] = &[
             $(
                 test!($spares, "an ADD that is halted at each request").needs($needs).ours().limit(300),
                 test!($waits, "an ADD that comes while GC is halted at each request").needs($needs).ours().limit(300),
+                test!($both, "a DEL that is halted at each request, of what GC is to remove").needs($needs).ours().limit(300),
             )*
             test!(p24_gc_of_another_network_beside_add, "which made the bridge and the rules' tables")
                 .needs(BRIDGE)
@@ -37,16 +38,21 @@ macro_rules! of_device {
             fn $waits(case: &Case) -> Result<()> {
                 add_waits_for_gc(case, &Scene::new(case, Device::$device)?)
             }
+            fn $both(case: &Case) -> Result<()> {
+                gc_removes_what_is_deleted(case, &Scene::new(case, Device::$device)?)
+            }
         )*
     };
 }
 
 of_device! {
-    Bridge BRIDGE => p24_gc_spares_a_bridge_add p24_bridge_add_waits_for_gc,
-    Vxlan VXLAN => p24_gc_spares_a_vxlan_add p24_vxlan_add_waits_for_gc,
-    Macvlan MACVLAN => p24_gc_spares_a_macvlan_add p24_macvlan_add_waits_for_gc,
-    VlanShared VLAN_SHARED => p24_gc_spares_a_shared_vlan_add p24_shared_vlan_add_waits_for_gc,
-    Ipvlan IPVLAN => p24_gc_spares_an_ipvlan_add p24_ipvlan_add_waits_for_gc,
+    Bridge BRIDGE => p24_gc_spares_a_bridge_add p24_bridge_add_waits_for_gc p24_gc_beside_a_bridge_del,
+    Vxlan VXLAN => p24_gc_spares_a_vxlan_add p24_vxlan_add_waits_for_gc p24_gc_beside_a_vxlan_del,
+    Macvlan MACVLAN
+        => p24_gc_spares_a_macvlan_add p24_macvlan_add_waits_for_gc p24_gc_beside_a_macvlan_del,
+    VlanShared VLAN_SHARED
+        => p24_gc_spares_a_shared_vlan_add p24_shared_vlan_add_waits_for_gc p24_gc_beside_a_shared_vlan_del,
+    Ipvlan IPVLAN => p24_gc_spares_an_ipvlan_add p24_ipvlan_add_waits_for_gc p24_gc_beside_an_ipvlan_del,
 }
 
 fn gc_spares_what_is_added(case: &Case, scene: &Scene) -> Result<()> {
@@ -97,6 +103,28 @@ fn add_waits_for_gc(case: &Case, scene: &Scene) -> Result<()> {
     scene.ensure_clean()
 }
 
+fn gc_removes_what_is_deleted(case: &Case, scene: &Scene) -> Result<()> {
+    let (stays, goes) = (scene.guest(1)?, scene.guest(2)?);
+    let resident = stays.comes()?;
+    let before = case.snapshot(&[&scene.lan.node])?;
+    let mut met = 0;
+    for nth in (1..).step_by(scene.device.stride(3)) {
+        goes.comes()?;
+        let (gc, del) = (scene.collect(&[&stays.attachment]), goes.attachment.call("DEL"));
+        let (output, collected) = beside(&case.dir, del, nth, &gc)?;
+        let context = || format!("GC after request {nth} of DEL");
+        output.success().with_context(context)?;
+        let Some(collected) = collected else { break };
+        collected.success().with_context(context)?;
+        before.ensure_same(&case.snapshot(&[&scene.lan.node])?).with_context(context)?;
+        stays.works(&resident).with_context(context)?;
+        met += 1;
+    }
+    ensure!(met >= 2, "DEL was halted {met} times");
+    stays.attachment.del()?;
+    scene.ensure_clean()
+}
+
 fn p24_gc_of_another_network_beside_add(case: &Case) -> Result<()> {
     let scene = Scene::new(case, Device::Bridge)?;
     let comes = scene.guest(1)?;
@@ -122,14 +150,10 @@ fn p24_gc_of_another_network_beside_add(case: &Case) -> Result<()> {
 
 fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
     let lan = Lan::new()?;
-    for (link, ip) in [("eth2", "192.168.20.1"), ("eth3", "192.168.30.1")] {
-        cable(&lan.node, link, &lan.switch, link)?;
-        lan.switch.plug("sw0", link)?;
-        lan.node.address(link, &format!("{ip}/24"))?;
-    }
+    lan.add_spare()?;
     let conf = json!({
         "cniVersion": "1.1.0", "name": "net", "type": "bond", "mode": "active-backup",
-        "links": [{ "name": "eth2" }, { "name": "eth3" }], "ipam": case.host_local(&["192.168.7.0/24"]),
+        "links": Lan::SPARE.map(|link| json!({ "name": link })), "ipam": case.host_local(&["192.168.7.0/24"]),
     });
     let before = case.snapshot(&[&lan.node])?;
     let comes = case.attachment(&lan.node, &case.pod("p1")?, &conf);
