@@ -7,7 +7,7 @@ use podwire_plugin::{
     spec::did_you_mean,
 };
 
-use crate::config::Config;
+use crate::{config::Config, verify};
 
 /// Makes the bond in the pod and puts the links into it.
 pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
@@ -25,7 +25,8 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
     for (name, link) in names.iter().zip(&links) {
         cx.turn().await;
         let moved = cx.lend(link, in_pod).await?;
-        add_port(cx, &bond, &moved, &mut macs)?;
+        let told = || format!("link {name:?}: put into bond {ifname:?}");
+        add_port(cx, &bond, &moved, &mut macs).map_err(|error| error.context(told()))?;
         if cx.conf.plugin.primary.as_ref() == Some(name) {
             cx.pod()?.set_primary(&bond, moved.index)?;
         }
@@ -36,16 +37,16 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
 }
 
 /// Waits until the bond passes frames. Where it does not, it is as good as it can be: what it is for is that links fail
-/// and return.
+/// and return. One that has been unplugged meanwhile does not return.
 pub(crate) async fn settle(cx: &Context<Config>, bond: &Link) -> Result<()> {
     match cx.pod()?.wait_for_port(bond.index).await {
         Err(error) if error.is(Errno::ETIMEDOUT) => {
             let why = "none of its links has a carrier, answers, or is in an aggregation with the switch";
             tracing::warn!("bond {:?}: passes no frames yet: {why}", bond.name);
-            Ok(())
         }
-        other => Ok(other.map(drop)?),
+        other => drop(other?),
     }
+    verify::links_are_in(cx, bond, &cx.pod()?.ports(bond.index)?)
 }
 
 /// Takes the bond away and gives its links back.

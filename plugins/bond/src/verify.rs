@@ -27,13 +27,7 @@ pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
     let mut down = Vec::new();
     for wanted in &cx.conf.plugin.links {
         let name = &wanted.name;
-        let is_it = |port: &&Link| port.name == *name || port.altnames.contains(name);
-        let Some(port) = ports.iter().find(is_it) else {
-            let all: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
-            return Err(
-                Error::differs(format!("{object}: link {name:?}"), "in the bond", format!("only {all:?}")).into()
-            );
-        };
+        let port = port(link, &ports, name)?;
         if !port.bond_port.is_some_and(|state| state.up) {
             down.push(name.as_str());
         }
@@ -53,4 +47,19 @@ pub(crate) fn verify(cx: &Context<Config>, link: &Link) -> Result<()> {
         tracing::warn!("{object}: links {down:?} are down, the rest carry the traffic");
     }
     Ok(())
+}
+
+/// Whether all links that were asked for are among the ports of the bond.
+pub(crate) fn links_are_in(cx: &Context<Config>, bond: &Link, ports: &[Link]) -> Result<()> {
+    cx.conf.plugin.links.iter().try_for_each(|wanted| port(bond, ports, &wanted.name).map(drop))
+}
+
+/// The port of the bond that has this name.
+fn port<'a>(bond: &Link, ports: &'a [Link], name: &str) -> Result<&'a Link> {
+    let is_it = |port: &&Link| port.name == name || port.altnames.iter().any(|altname| altname == name);
+    ports.iter().find(is_it).ok_or_else(|| {
+        let all: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+        let object = format!("pod's link {:?}: link {name:?}", bond.name);
+        Error::differs(object, "in the bond", format!("only {all:?}")).into()
+    })
 }

@@ -117,7 +117,8 @@ impl<C> Context<C> {
         let _lock = home.ns().lock().await?;
         let loopback = loopback(home)?;
         let link = &self.as_it_was(home, &loopback, link, in_pod)?;
-        let addresses = home.addresses(link.index)?.into_iter().filter(|address| !address.automatic);
+        let addresses = home.addresses(link.index).with_context(|| format!("link {:?}: lend", link.name))?;
+        let addresses = addresses.into_iter().filter(|address| !address.automatic);
         let loan = Loan {
             name: link.name.clone(),
             owner: self.label.borrower(),
