@@ -45,8 +45,12 @@ impl Lan {
     }
 
     /// Plugs two more links of the node into the switch, each with an address of a network of its own, for who lends them.
+    /// One that is there already stays as it is.
     pub fn add_spare(&self) -> Result<()> {
         for (link, ip) in Self::SPARE.into_iter().zip(["192.168.20.1", "192.168.30.1"]) {
+            if self.node.find(link)?.is_some() {
+                continue;
+            }
             cable(&self.node, link, &self.switch, link)?;
             self.switch.plug("sw0", link)?;
             self.node.address(link, &format!("{ip}/24"))?;

@@ -6,14 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::halt::{beside, halted};
-use super::scene::{BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN, both};
-use crate::lab::Lan;
-use crate::packets::reaches;
-use crate::runner::{Attachment, Case, Feature, Test, merged};
+use super::scene::{BOND, BRIDGE, Device, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN, both};
+use crate::runner::{Attachment, Case, Test, merged};
 use crate::test;
 use crate::topics::scale::at_once;
-
-const BOND: &[Feature] = &[Feature::Strace, Feature::Bond];
 
 macro_rules! of_device {
     ($($device:ident $needs:ident => $spares:ident $waits:ident $both:ident,)*) => {
@@ -108,7 +104,7 @@ fn gc_removes_what_is_deleted(case: &Case, scene: &Scene) -> Result<()> {
     let resident = stays.comes()?;
     let before = case.snapshot(&[&scene.lan.node])?;
     let mut met = 0;
-    for nth in (1..).step_by(scene.device.stride(3)) {
+    for nth in (1..).step_by(scene.device.stride(2)) {
         goes.comes()?;
         let (gc, del) = (scene.collect(&[&stays.attachment]), goes.attachment.call("DEL"));
         let (output, collected) = beside(&case.dir, del, nth, &gc)?;
@@ -149,25 +145,16 @@ fn p24_gc_of_another_network_beside_add(case: &Case) -> Result<()> {
 }
 
 fn p24_gc_spares_a_bond_add(case: &Case) -> Result<()> {
-    let lan = Lan::new()?;
-    lan.add_spare()?;
-    let conf = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bond", "mode": "active-backup",
-        "links": Lan::SPARE.map(|link| json!({ "name": link })), "ipam": case.host_local(&["192.168.7.0/24"]),
-    });
-    let before = case.snapshot(&[&lan.node])?;
-    let comes = case.attachment(&lan.node, &case.pod("p1")?, &conf);
-    let gc_conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
-    let gc = case.call(&lan.node, "bond", "GC").conf(&gc_conf);
+    let scene = Scene::new(case, Device::Bond)?;
+    let (comes, gc) = (scene.guest(1)?, scene.collect(&[]));
     let mut met = 0;
-    for nth in (1..).step_by(20) {
-        let (output, collected) = beside(&case.dir, comes.call("ADD"), nth, &gc)?;
+    for nth in (1..).step_by(scene.device.stride(20)) {
+        let (output, collected) = beside(&case.dir, comes.attachment.call("ADD"), nth, &gc)?;
         let context = || format!("GC after request {nth} of ADD");
         let result = output.success().with_context(context)?;
-        comes.check(&result).with_context(context)?;
-        reaches(&comes.pod, Lan::OTHER[0].parse()?).with_context(context)?;
-        comes.del().with_context(context)?;
-        before.ensure_same(&case.snapshot(&[&lan.node])?).with_context(context)?;
+        comes.works(&result).with_context(context)?;
+        comes.attachment.del().with_context(context)?;
+        scene.ensure_clean().with_context(context)?;
         let Some(collected) = collected else { break };
         collected.success().with_context(context)?;
         met += 1;

@@ -30,6 +30,8 @@ pub(super) enum Device {
     Macvlan,
     /// A shim on the parent.
     Ipvlan,
+    /// Nothing: its links are lent to one pod at a time.
+    Bond,
 }
 
 pub(super) const BRIDGE: &[Feature] = &[Feature::Strace, Feature::NftInet, Feature::NftBridge];
@@ -38,6 +40,7 @@ pub(super) const VLAN: &[Feature] = &[Feature::Strace, Feature::Vlan];
 pub(super) const VLAN_SHARED: &[Feature] = &[Feature::Strace, Feature::Vlan, Feature::Macvlan];
 pub(super) const MACVLAN: &[Feature] = &[Feature::Strace, Feature::Macvlan];
 pub(super) const IPVLAN: &[Feature] = &[Feature::Strace, Feature::Ipvlan];
+pub(super) const BOND: &[Feature] = &[Feature::Strace, Feature::Bond];
 
 /// A route that no pod can have: ADD fails when all but that is done.
 const IMPOSSIBLE: &str = "172.31.0.1";
@@ -51,6 +54,10 @@ impl Device {
             Self::VlanShared => json!({ "type": "vlan", "master": Lan::PARENT, "vlanId": 100, "shared": true }),
             Self::Macvlan => json!({ "type": "macvlan", "master": Lan::PARENT, "hostAccess": true }),
             Self::Ipvlan => json!({ "type": "ipvlan", "master": Lan::PARENT, "hostAccess": true }),
+            Self::Bond => {
+                let links = Lan::SPARE.map(|link| json!({ "name": link }));
+                json!({ "type": "bond", "mode": "active-backup", "links": links })
+            }
         }
     }
 
@@ -59,7 +66,7 @@ impl Device {
         match self {
             Self::Vxlan => Some(json!({ "dev": "eth0", "remotes": [Lan::NODE[0]] })),
             Self::Vlan | Self::VlanShared => Some(json!({ "master": "eth0" })),
-            Self::Bridge | Self::Macvlan | Self::Ipvlan => None,
+            Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Bond => None,
         }
     }
 
@@ -94,6 +101,9 @@ pub(super) struct Guest {
 impl Scene {
     pub(super) fn new(case: &Case, device: Device) -> Result<Self> {
         let lan = Lan::new()?;
+        if device == Device::Bond {
+            lan.add_spare()?;
+        }
         let before = case.snapshot(&[&lan.node])?;
         Ok(Self { case: case.clone(), device, lan, far: RefCell::default(), before })
     }
@@ -101,7 +111,7 @@ impl Scene {
     /// The network that the pod with this number is in.
     fn conf(&self, number: usize) -> Value {
         let subnet = match self.device {
-            Device::Macvlan | Device::Ipvlan => "192.168.7.0/24",
+            Device::Macvlan | Device::Ipvlan | Device::Bond => "192.168.7.0/24",
             _ => "10.7.0.0/24",
         };
         let range = json!({ "subnet": subnet, "rangeStart": subnet.replace("0/24", "10"), "rangeEnd": subnet.replace("0/24", "99") });
@@ -120,6 +130,7 @@ impl Scene {
         let attachment = self.case.attachment(&self.lan.node, &pod, &conf);
         let peer = match self.device.far() {
             None if self.device == Device::Bridge => "10.7.0.1".parse()?,
+            None if self.device == Device::Bond => Lan::OTHER[0].parse()?,
             None => Lan::NODE[0].parse()?,
             Some(own) => self.far_end(number, &merged(&conf, own))?,
         };
