@@ -7,15 +7,20 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::halt::halted;
-use super::scene::{BRIDGE, Device, MACVLAN, Scene, VLAN_SHARED, VXLAN};
-use crate::lab::{Space, mac_bytes};
+use super::scene::{BRIDGE, Device, Guest, IPVLAN, MACVLAN, Scene, VLAN_SHARED, VXLAN};
+use crate::lab::{Lan, Space, mac_bytes};
 use crate::packets::Capture;
 use crate::runner::{Attachment, Case, Test};
 use crate::test;
 
 macro_rules! of_device {
     ($($device:ident $needs:ident => $pod:ident $node:ident,)*) => {
-        pub(super) const TESTS: &[Test] = &[$(
+        pub(super) const TESTS: &[Test] = &[
+            test!(p12_mac_of_an_ipvlans_parent_rewritten, "which is the pod's too, after each request of ADD")
+                .needs(IPVLAN)
+                .ours()
+                .limit(300),
+            $(
             test!($pod, "the pod's, after each request of ADD").needs($needs).ours().limit(300),
             test!($node, "the node's, after each request of ADD").needs($needs).ours().limit(300),
         )*];
@@ -37,6 +42,16 @@ of_device! {
     VlanShared VLAN_SHARED => p12_mac_of_a_shared_vlans_pod_rewritten p12_mac_of_a_shared_vlan_rewritten,
 }
 
+/// An IPVLAN has no MAC address of its own that could be rewritten: the kernel refuses, and gives it its parent's.
+fn p12_mac_of_an_ipvlans_parent_rewritten(case: &Case) -> Result<()> {
+    let scene = Scene::new(case, Device::Ipvlan)?;
+    let Guest { attachment, .. } = scene.guest(1)?;
+    attachment.add()?;
+    ensure!(pods_link(&attachment).is_err() && nodes_links(&attachment).is_err(), "the kernel lets it be rewritten");
+    attachment.del()?;
+    rewritten(case, &scene, &parents_link)
+}
+
 /// The node's port is read when it passes frames; then the pod's address is announced, and the other links are read.
 const LAST_LOOKS: usize = 4;
 
@@ -54,6 +69,11 @@ fn nodes_links(attachment: &Attachment) -> Result<bool> {
     rewrite(&attachment.node, |name| !parents.contains(&name))
 }
 
+/// The same for the parent.
+fn parents_link(attachment: &Attachment) -> Result<bool> {
+    rewrite(&attachment.node, |name| name == Lan::PARENT)
+}
+
 fn rewrite(space: &Space, is_meant: impl Fn(&str) -> bool) -> Result<bool> {
     let links: Vec<_> = space.links()?.into_iter().filter(|link| is_meant(&link.name)).collect();
     for (number, link) in links.iter().enumerate() {
@@ -65,6 +85,7 @@ fn rewrite(space: &Space, is_meant: impl Fn(&str) -> bool) -> Result<bool> {
 
 fn rewritten(case: &Case, scene: &Scene, rewrite: &dyn Fn(&Attachment) -> Result<bool>) -> Result<()> {
     let comes = scene.guest(1)?;
+    let own = mac_bytes(&scene.lan.node.link(Lan::PARENT)?.mac)?;
     let (mut rewritten, mut last, mut stale) = (0, 0, Vec::new());
     for nth in (1..).step_by(scene.device.stride(4)) {
         let mut seen = Capture::everywhere(&scene.lan.node)?;
@@ -92,6 +113,7 @@ fn rewritten(case: &Case, scene: &Scene, rewrite: &dyn Fn(&Attachment) -> Result
             output.any_failure().with_context(context)?.says(&["MAC address"]).with_context(context)?;
         }
         comes.attachment.del()?;
+        scene.lan.node.change(Lan::PARENT, |parent| parent.address(own.to_vec()))?;
         scene.ensure_clean().with_context(context)?;
     }
     ensure!(rewritten >= 1, "nothing was rewritten");
