@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(p12_the_result_is_what_the_kernel_has, "MACs, MTUs, indices, sandbox"),
     test!(p13_loopback_passes_a_previous_result_on, "never less than it got"),
     test!(p14_version_needs_nothing_and_reads_nothing, "any stdin, no other variable"),
+    test!(p14_every_other_plugin_tells_its_versions, "any stdin, no other variable").ours(),
     test!(p16_dns_of_the_network_wins, "over the delegate's, where it has any entry"),
 ];
 
@@ -216,8 +217,16 @@ fn p13_loopback_passes_a_previous_result_on(case: &Case) -> Result<()> {
 }
 
 fn p14_version_needs_nothing_and_reads_nothing(case: &Case) -> Result<()> {
+    tell_versions(case, &["bridge", "host-local", "static", "loopback"])
+}
+
+fn p14_every_other_plugin_tells_its_versions(case: &Case) -> Result<()> {
+    tell_versions(case, &["macvlan", "ipvlan", "vlan", "vxlan", "bond", "dhcp"])
+}
+
+fn tell_versions(case: &Case, plugins: &[&str]) -> Result<()> {
     let node = case.node("n1")?;
-    for plugin in ["bridge", "host-local", "static", "loopback"] {
+    for plugin in plugins {
         for stdin in ["", "{", "nonsense", "{\"cniVersion\":\"9.9.9\"}", "{\"cniVersion\":\"1.0.0\"}"] {
             let call = case.call(&node, plugin, "VERSION").without("CNI_PATH").stdin(stdin);
             let answer = call.succeed().with_context(|| format!("{plugin} with {stdin:?}"))?;
