@@ -35,10 +35,13 @@ pub(super) const TESTS: &[Test] = &[
     test!(dhcp_daemon_notices_that_a_pod_is_gone, "at once, gives its lease back, and holds nothing of it")
         .needs(SERVERS)
         .ours(),
-    test!(dhcp_daemon_notices_that_a_link_is_gone, "within 30 seconds, though no renewal is due, and forgets its lease")
-        .needs(SERVERS)
-        .ours()
-        .limit(60),
+    test!(
+        dhcp_daemon_notices_that_a_link_is_gone,
+        "within 30 seconds, though no renewal is due, and forgets its lease"
+    )
+    .needs(SERVERS)
+    .ours()
+    .limit(60),
     test!(dhcp_daemon_forgets_pods_that_went_without_it, "while it was not running").needs(SERVERS).ours(),
     test!(
         dhcp_socket_answers_only_root,

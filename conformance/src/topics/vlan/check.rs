@@ -174,9 +174,16 @@ fn altname(node: &Space, verb: &str, link: &str, name: &str) -> Result<()> {
 fn p22_vlan_del_is_repeatable(case: &Case) -> Result<()> {
     let [node, _far] = nodes(case)?;
     let before = case.snapshot(&[&node])?;
-    for step in ["plain", "again", "without a netns"] {
+    for step in ["plain", "again", "without a netns", "without the parent"] {
         let a = Added::new(case, &node, "a", &conf(case, json!({}))).context(step)?;
         let del = a.attachment.call("DEL");
+        if step == "without the parent" {
+            node.delete(UPLINK)?;
+            a.attachment.del()?;
+            let leases = case.lease_names("net")?;
+            ensure!(leases.is_empty(), "leases left: {leases:?}");
+            break;
+        }
         if step == "without a netns" {
             del.without("CNI_NETNS").succeed()?
         } else {
