@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use rtnetlink::LinkVlan;
 use serde_json::Value;
 
 use crate::conflist::{List, Member};
@@ -37,7 +38,7 @@ pub(crate) const OVERLAY: &str = example!("overlay");
 
 /// Tests with the example networks.
 pub(super) const TESTS: &[Test] = &[
-    test!(example_backend, "backend.conflist: pods that reach each other and nothing else").ours(),
+    test!(example_backend, "backend.conflist: pods that reach each other and no machine outside").ours(),
     test!(example_bond, "bond.conflist: a pod with two links of the node as one").needs(&[Feature::Bond]).ours(),
     test!(example_bridge, "bridge.conflist: pods behind the node's address").needs(&[Feature::NftInet]).ours(),
     test!(example_dual_stack, "dual-stack.conflist: the same with IPv6").needs(&[Feature::NftInet]).ours(),
@@ -51,13 +52,17 @@ pub(super) const TESTS: &[Test] = &[
         .needs(&[Feature::NftInet, Feature::NftBridge])
         .ours(),
     test!(example_kubernetes, "kubernetes.conflist: a node's pod network").needs(&[Feature::NftInet]).ours(),
-    test!(example_layer2, "layer2.conflist: a bridge and no addresses").ours(),
+    test!(example_layer2, "layer2.conflist: a bridge, and pods that bring their addresses").ours(),
     test!(example_macvlan, "macvlan.conflist: pods on the node's network, which the node reaches too")
         .needs(&[Feature::Macvlan])
         .ours(),
-    test!(example_overlay, "overlay.conflist: pods of several nodes on one Ethernet").needs(&[Feature::Vxlan]).ours(),
+    test!(example_overlay, "overlay.conflist: pods of one of its nodes on the Ethernet")
+        .needs(&[Feature::Vxlan])
+        .ours(),
     test!(example_static, "static.conflist: addresses that are written down").ours(),
-    test!(example_trunk, "trunk.conflist: a pod on several VLANs").needs(&[Feature::BridgeVlan]).ours(),
+    test!(example_trunk, "trunk.conflist: pods that see some VLANs with their tags, and nothing else")
+        .needs(&[Feature::BridgeVlan, Feature::Vlan])
+        .ours(),
     test!(example_vlan, "vlan.conflist: pods on one VLAN").needs(&[Feature::BridgeVlan]).ours(),
     test!(example_vlan_device, "vlan-device.conflist: pods in a VLAN of the node's own link")
         .needs(&[Feature::Vlan, Feature::Macvlan])
@@ -76,7 +81,11 @@ enum Pods {
 }
 
 fn example_backend(case: &Case) -> Result<()> {
-    run(case, example!("backend"), Pods::Meet)
+    run_and(case, example!("backend"), Pods::Meet, |lan, web, _db| {
+        let outside = Lan::OTHER[0].parse()?;
+        reaches(&lan.node, outside).context("the node")?;
+        isolated(web, outside)
+    })
 }
 
 /// The node's links go into the pod, one pod a node, and come back.
@@ -119,7 +128,11 @@ fn example_kubernetes(case: &Case) -> Result<()> {
 }
 
 fn example_layer2(case: &Case) -> Result<()> {
-    run(case, example!("layer2"), Pods::Meet)
+    run_and(case, example!("layer2"), Pods::Meet, |_lan, web, db| {
+        web.address("eth0", "10.90.0.1/24")?;
+        db.address("eth0", "10.90.0.2/24")?;
+        reaches(web, "10.90.0.2".parse()?).map(drop)
+    })
 }
 
 fn example_macvlan(case: &Case) -> Result<()> {
@@ -135,7 +148,22 @@ fn example_static(case: &Case) -> Result<()> {
 }
 
 fn example_trunk(case: &Case) -> Result<()> {
-    run(case, example!("trunk"), Pods::Meet)
+    run_and(case, example!("trunk"), Pods::Meet, |_lan, web, db| {
+        for (pod, host) in [(web, 1), (db, 2)] {
+            pod.address("eth0", &format!("10.90.0.{host}/24"))?;
+            for (id, net) in [(100, 1), (210, 2), (300, 3)] {
+                let name = format!("eth0.{id}");
+                pod.add(&name, LinkVlan::new(&name, pod.link("eth0")?.index, id).build())?;
+                pod.up(&name)?;
+                pod.address(&name, &format!("10.90.{net}.{host}/24"))?;
+            }
+        }
+        for net in [1, 2] {
+            reaches(web, format!("10.90.{net}.2").parse()?)?;
+        }
+        isolated(web, "10.90.3.2".parse()?).context("VLAN 300")?;
+        isolated(web, "10.90.0.2".parse()?).context("without a tag")
+    })
 }
 
 fn example_vlan(case: &Case) -> Result<()> {
@@ -147,6 +175,11 @@ fn example_vlan_device(case: &Case) -> Result<()> {
 }
 
 fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
+    run_and(case, text, pods, |_lan, _web, _db| Ok(()))
+}
+
+/// With more that is looked at while two pods are there.
+fn run_and(case: &Case, text: &str, pods: Pods, look: impl Fn(&Lan, &Space, &Space) -> Result<()>) -> Result<()> {
     let list = List::parse(text, &case.cni_path)?.with_leases(&case.leases());
     let lan = Lan::new()?;
     let node = lan.node.clone();
@@ -170,7 +203,7 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
             }
         }
     }
-    if let [web, _db] = spaces.as_slice() {
+    if let [web, db] = spaces.as_slice() {
         for ip in addresses(&results[1], "address") {
             if pods == Pods::Meet {
                 reaches(web, ip)?;
@@ -178,6 +211,7 @@ fn run(case: &Case, text: &str, pods: Pods) -> Result<()> {
                 isolated(web, ip)?;
             }
         }
+        look(&lan, web, db)?;
     }
     for (member, result) in members.iter().zip(&results) {
         list.del(member, result)?;

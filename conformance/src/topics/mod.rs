@@ -1,4 +1,4 @@
-//! The tests, one file or folder a topic. Names start with the ids of the protocol's checklist that a test proves.
+//! The tests, one file or folder a topic. Names start with the ids of what a test proves, which the README of the suite explains.
 
 mod behaviour;
 mod bond;

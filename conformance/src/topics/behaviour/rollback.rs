@@ -17,8 +17,6 @@ pub(super) const TESTS: &[Test] = &[
     test!(p20_without_a_capability_nothing_is_changed, "no CAP_NET_ADMIN"),
     test!(p20_a_result_without_addresses_is_an_error, "of the delegate"),
     test!(p21_a_failed_add_is_followed_by_del, "same environment, same configuration"),
-    // Elsewhere a delegate that outlives its caller may write its lease after DEL.
-    test!(p22_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL").ours().limit(60),
     test!(p20_rules_go_too, "ipMasq before a late failure").needs(&[Feature::NftInet]),
 ];
 
@@ -117,39 +115,6 @@ fn p21_a_failed_add_is_followed_by_del(case: &Case) -> Result<()> {
     for name in ["ADD.stdin", "DEL.stdin"] {
         let seen: Value = serde_json::from_str(&case.read(name)?)?;
         ensure!(seen == conf, "{name}: {seen}, expected {conf}");
-    }
-    Ok(())
-}
-
-fn p22_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
-    const STEPS: u32 = 40;
-    let node = case.node("n1")?;
-    // So that what is made once a node is there already.
-    let first = case.attachment(&node, &case.pod("first")?, &case.bridge_conf());
-    first.add()?;
-    let whole = {
-        let pod = case.pod("warm")?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_conf());
-        let took = attachment.call("ADD").run()?.took;
-        attachment.del()?;
-        took
-    };
-    for step in 0..STEPS {
-        let pod = case.pod(&format!("p{step}"))?;
-        let attachment = case.attachment(&node, &pod, &case.bridge_conf());
-        case.unchanged(&[&node, &pod], || {
-            let mut child = attachment.call("ADD").spawn()?;
-            std::io::Write::write_all(
-                &mut child.stdin.take().context("stdin")?,
-                attachment.conf.to_string().as_bytes(),
-            )?;
-            // Not to wait for anything: to hit another moment each time.
-            std::thread::sleep(whole * step / STEPS);
-            child.kill()?;
-            child.wait()?;
-            attachment.del()
-        })
-        .with_context(|| format!("killed after {:?}", whole * step / STEPS))?;
     }
     Ok(())
 }

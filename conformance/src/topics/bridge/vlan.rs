@@ -26,7 +26,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_vlans_gateway_cut_off_is_plugged_in_again, "as a call that was killed half-way leaves it")
         .needs(NEEDS)
         .ours(),
-    test!(p14_a_failed_add_takes_a_vlans_gateway_away, "unless another pod has it by now").needs(NEEDS).ours(),
+    test!(p20_a_failed_add_takes_a_vlans_gateway_away, "unless another pod has it by now").needs(NEEDS).ours(),
     test!(p23_check_compares_the_vlans_of_the_port, "code 102").needs(NEEDS),
 ];
 
@@ -128,7 +128,7 @@ fn a_vlans_gateway_cut_off_is_plugged_in_again(case: &Case) -> Result<()> {
     [&a, &b].iter().try_for_each(|pod| reaches(pod.pod(), "10.7.0.1".parse()?).map(drop))
 }
 
-fn p14_a_failed_add_takes_a_vlans_gateway_away(case: &Case) -> Result<()> {
+fn p20_a_failed_add_takes_a_vlans_gateway_away(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
     // The pod asks for the gateway's own address, which duplicate-address detection finds out when all else is done.
     let ipam = json!({ "type": "static", "addresses": [{ "address": "fd00:7::1/64", "gateway": "fd00:7::1" }] });

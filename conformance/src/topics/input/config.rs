@@ -129,6 +129,7 @@ fn p05_an_address_plugin_refuses_nonsense(case: &Case) -> Result<()> {
             json!({ "addresses": [{ "address": "10.0.0.5/24", "gateway": "fd00::1" }] }),
             &["ipam.addresses[0].gateway", "fd00::1"],
         ),
+        (json!({ "routes": [{ "dst": "10.9.0.0/99" }] }), &["ipam.routes[0].dst", "10.9.0.0/99"]),
     ];
     for (extra, words) in cases {
         let mut ipam = extra.clone();

@@ -14,7 +14,7 @@ use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
     test!(leases_of_an_earlier_boot_are_reclaimed_from_a_full_range, "boot id, same machine id").ours(),
-    test!(leases_of_this_boot_are_never_reclaimed, "the range stays full").ours(),
+    test!(leases_of_this_boot_are_never_reclaimed, "the old ones go, the new one stays").ours(),
     test!(leases_of_an_earlier_boot_go_at_gc, "those that are not valid").ours(),
     test!(a_container_that_a_boot_ended_may_come_back, "ADD under its old id, without a DEL between").ours(),
     test!(leases_of_another_machine_are_left_alone, "by ADD and by GC").ours(),

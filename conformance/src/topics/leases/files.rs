@@ -18,7 +18,8 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_read_only_file_system_changes_nothing, "EROFS from ADD, DEL and STATUS").ours(),
     test!(a_folder_that_cannot_be_made_is_named, "a file in its place, or above it").ours(),
     test!(a_symbolic_link_in_the_place_of_a_folder_is_not_followed, "nor one in the place of a lease").ours(),
-    test!(a_missing_folder_is_made_by_add_alone, "DEL, CHECK, GC and STATUS do without"),
+    test!(a_missing_folder_is_made_by_add_alone, "DEL and CHECK do without"),
+    test!(a_missing_folder_is_not_made_by_gc_or_status, "and both succeed without").ours(),
 ];
 
 fn files_that_are_no_leases_are_reported_and_not_free(case: &Case) -> Result<()> {
@@ -130,8 +131,20 @@ fn a_missing_folder_is_made_by_add_alone(case: &Case) -> Result<()> {
     let conf = merged(&subnet(case, "10.7.0.0/24"), json!({ "cniVersion": "1.0.0" }));
     let attachment = attachment(case, "c1", &conf)?;
     attachment.del()?;
+    ensure!(!case.leases_of("net").exists(), "DEL made the folder");
     attachment.check_call(&json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.7.0.2/24" }] })).fail_somehow()?;
+    ensure!(!case.leases_of("net").exists(), "CHECK made the folder");
     attachment.add()?;
     ensure!(case.lease_names("net")? == ["10.7.0.2"]);
+    Ok(())
+}
+
+fn a_missing_folder_is_not_made_by_gc_or_status(case: &Case) -> Result<()> {
+    let conf = merged(&subnet(case, "10.7.0.0/24"), json!({ "cniVersion": "1.1.0", "cni.dev/valid-attachments": [] }));
+    let attachment = attachment(case, "c1", &conf)?;
+    for command in ["STATUS", "GC"] {
+        attachment.call(command).succeed()?;
+        ensure!(!case.leases_of("net").exists(), "{command} made the folder");
+    }
     Ok(())
 }

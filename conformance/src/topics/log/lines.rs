@@ -116,6 +116,9 @@ fn log_levels_say_how_much(case: &Case) -> Result<()> {
             _ => 20..=200,
         };
         ensure!(expected.contains(&count), "{level}: {count} lines: {text}");
+        // Only who listens to the steps can count them.
+        let counts = text.lines().filter(|line| line.contains("\"steps\":")).count();
+        ensure!(counts == if matches!(level, "debug" | "trace") { 2 } else { 0 }, "{level}: {counts} lines have steps");
         // Only the last level tells the configuration.
         ensure!(text.contains("1402") == (level == "trace"), "{level}: {text}");
         if let Some(before) = before.replace(count) {

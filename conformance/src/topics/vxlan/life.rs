@@ -18,10 +18,6 @@ pub(super) const TESTS: &[Test] = &[
     test!(p22_vxlan_del_is_repeatable, "without the namespace too, both places").needs(NEEDS).ours(),
     test!(p24_vxlan_gc_removes_what_has_no_pod, "whatever a crash has left; other networks stay").needs(NEEDS).ours(),
     test!(p20_vxlan_a_crash_is_repaired_by_the_next_add, "at each step of making it").needs(NEEDS).ours(),
-    test!(p22_vxlan_del_cleans_up_after_a_kill, "SIGKILL at many moments of ADD, then DEL")
-        .needs(NEEDS)
-        .ours()
-        .limit(120),
     test!(p20_vxlan_a_late_failure_leaves_nothing, "the first pod and a later one, both places").needs(NEEDS).ours(),
     test!(p07_vxlan_a_name_that_is_taken, "both places").needs(NEEDS).ours(),
     test!(p27_vxlan_many_at_once_share_one_device, "eight pods come and go at the same time").needs(NEEDS).ours(),
@@ -172,32 +168,6 @@ fn p20_vxlan_a_crash_is_repaired_by_the_next_add(case: &Case) -> Result<()> {
             Ok(())
         };
         attempt().with_context(|| (*what).to_owned())?;
-    }
-    Ok(())
-}
-
-fn p22_vxlan_del_cleans_up_after_a_kill(case: &Case) -> Result<()> {
-    const STEPS: u32 = 30;
-    let underlay = Underlay::new(1, false)?;
-    let node = &underlay.nodes[0];
-    let conf = network(json!({ "remotes": ["192.0.2.2"], "txChecksumOffload": false }));
-    let warm = Pod::attachment(case, node, "warm", "10.42.0.1", &conf)?;
-    let whole = warm.call("ADD").run()?.took;
-    warm.del()?;
-    for step in 0..STEPS {
-        let attachment = Pod::attachment(case, node, &format!("p{step}"), "10.42.0.1", &conf)?;
-        case.unchanged(&[node, &attachment.pod], || {
-            let mut child = attachment.call("ADD").spawn()?;
-            let mut stdin = child.stdin.take().context("stdin")?;
-            std::io::Write::write_all(&mut stdin, attachment.conf.to_string().as_bytes())?;
-            drop(stdin);
-            // Not to wait for anything: to hit another moment each time.
-            thread::sleep(whole * step / STEPS);
-            child.kill()?;
-            child.wait()?;
-            attachment.del()
-        })
-        .with_context(|| format!("killed after {:?}", whole * step / STEPS))?;
     }
     Ok(())
 }

@@ -86,7 +86,10 @@ pub(crate) fn finish(outcome: Result<Option<&str>, &Error>) {
         line.text("operation", log.context.command.as_str());
         line.text("object", &log.context.object);
         line.number("durationUs", microseconds(log.since.elapsed()));
-        line.number("steps", log.steps.load(Ordering::Relaxed));
+        // Without a listener to steps none is counted.
+        if log.level >= Level::DEBUG {
+            line.number("steps", log.steps.load(Ordering::Relaxed));
+        }
         match outcome {
             Ok(result) => {
                 let result: Value = serde_json::from_str(result.unwrap_or_default()).unwrap_or_default();
