@@ -9,7 +9,10 @@ use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
     test!(static_addresses_are_reported, "addresses, gateways, routes, dns"),
-    test!(static_args_replace_the_addresses, "runtimeConfig.ips over args.cni.ips over CNI_ARGS"),
+    test!(
+        static_args_replace_the_addresses,
+        "runtimeConfig.ips over args.cni.ips; those of CNI_ARGS come after the configured ones"
+    ),
     test!(static_cni_args_bring_a_gateway, "IP and GATEWAY, several of each"),
     test!(static_without_any_address_gives_none, "a bridge that wanted one has its own error"),
     test!(p23_static_check_compares, "with what ADD returned"),
@@ -45,11 +48,13 @@ fn static_args_replace_the_addresses(case: &Case) -> Result<()> {
     let configured = json!({ "addresses": [{ "address": "10.7.0.5/24" }] });
     let runtime = json!({ "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.7.0.11/24"] } });
     let args = json!({ "args": { "cni": { "ips": ["10.7.0.12/24"] } } });
-    for (extra, expected) in
-        [(merged(&runtime, args.clone()), "10.7.0.11/24"), (args, "10.7.0.12/24"), (json!({}), "10.7.0.13/24")]
-    {
+    for (extra, expected) in [
+        (merged(&runtime, args.clone()), json!([{ "address": "10.7.0.11/24" }])),
+        (args, json!([{ "address": "10.7.0.12/24" }])),
+        (json!({}), json!([{ "address": "10.7.0.5/24" }, { "address": "10.7.0.13/24" }])),
+    ] {
         let result = attachment(case, configured.clone(), extra)?.args("IgnoreUnknown=true;IP=10.7.0.13/24").add()?;
-        ensure!(result["ips"] == json!([{ "address": expected }]), "expected {expected} alone: {result}");
+        ensure!(result["ips"] == expected, "expected {expected}: {result}");
     }
     let result = attachment(case, configured, json!({}))?.add()?;
     ensure!(result["ips"] == json!([{ "address": "10.7.0.5/24" }]), "{result}");
