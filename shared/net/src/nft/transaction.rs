@@ -149,12 +149,14 @@ impl Nft {
             attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
         });
         for _ in 0..ATTEMPTS {
-            let (mut found, mut interrupted, mut generation) = (Vec::new(), false, 0);
+            let (mut found, mut interrupted, mut generation) = (Vec::new(), false, None);
             let done = self.ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
                 interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
                     NetlinkPayload::InnerMessage(inner) => {
-                        generation = inner.header.res_id;
+                        // The parts of a list are made one by one, and the kernel does not flag all changes between.
+                        interrupted |=
+                            generation.replace(inner.header.res_id).is_some_and(|of| of != inner.header.res_id);
                         found.extend(read(inner));
                         None
                     }
@@ -163,7 +165,7 @@ impl Nft {
             });
             match done {
                 Ok(()) if interrupted => {}
-                Ok(()) => return Ok((found, generation)),
+                Ok(()) => return Ok((found, generation.unwrap_or_default())),
                 Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok((Vec::new(), 0)),
                 Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
                 Err(error) => return Err(error),
