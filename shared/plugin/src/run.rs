@@ -139,7 +139,7 @@ fn print(mut text: String) -> std::io::Result<String> {
 }
 
 pub(crate) fn bug() -> Error {
-    Error::new(code::BUG, "the plugin panicked, which is a bug in it; what the call had done was undone")
+    Error::new(code::BUG, "the plugin panicked, which is a bug in it; what an ADD had done was undone")
         .with_details("what happened is on stderr")
 }
 

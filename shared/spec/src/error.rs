@@ -42,7 +42,7 @@ pub mod code {
     pub const EXISTS: u32 = 105;
     /// The call was ended by a signal; what an ADD had done was undone, what is left of DEL or GC is for the next call.
     pub const SIGNAL: u32 = 106;
-    /// A bug in podwire: the plugin panicked; what it had done was undone.
+    /// A bug in podwire: the plugin panicked; what an ADD had done was undone.
     pub const BUG: u32 = 107;
     /// A delegate failed without an error object.
     pub const DELEGATE: u32 = 108;
