@@ -87,7 +87,7 @@ fn shortened(text: &str, max: usize) -> String {
     format!("{}.{:016x}", &text[..end], hash(text.as_bytes()))
 }
 
-/// The name of the node's end of an attachment's veth pair: `veth` and 11 digits, always the same, so that it can be
+/// The name of the node's end of an attachment's veth pair: `veth` and 11 letters or digits, always the same, so that it can be
 /// found without having been remembered.
 pub fn host_veth_name(container_id: &str, ifname: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";

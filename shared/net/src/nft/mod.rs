@@ -81,14 +81,12 @@ fn remove_elements(
 ) -> Result<usize> {
     let mut in_use = false;
     for _ in 0..ATTEMPTS {
-        let (mut doomed, mut ops, mut rest, mut seen_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for set in sets {
-            let (elements, generation) = nft.elements_and_generation(family, set)?;
-            for element in elements {
+            for element in nft.elements(family, set)? {
                 if is_doomed(&element.comment) {
                     ops.push(Op::delete_element(set, &element));
                     doomed.push(element);
-                    seen_at.push(generation);
                 } else {
                     rest.push(element);
                 }
@@ -97,33 +95,20 @@ fn remove_elements(
         if doomed.is_empty() {
             return Ok(0);
         }
-        // An element is deleted by its key, and another pod may get the address meanwhile. So what was found goes only if
-        // nothing has changed since.
-        let generation = nft.generation()?;
-        if seen_at.iter().any(|seen| generation.is_none_or(|now| low(now) != *seen)) {
-            continue;
-        }
         if !in_use {
             ops.extend(after(&doomed, &rest));
         }
-        let mut transaction = Transaction::new(family, ops.iter());
-        transaction.generation = generation;
-        match transaction.commit(nft) {
+        match Transaction::new(family, ops.iter()).commit(nft) {
             Ok(()) => return Ok(doomed.len()),
             Err(error) => match error.errno {
-                // Another process uses, or has just changed, what this one wanted to remove: look again.
+                // Another process uses, or has just removed, what this one wanted to remove: look again.
                 Some(Errno::EBUSY) => in_use = true,
-                Some(Errno::ENOENT | Errno::ERESTART | Errno::EAGAIN | Errno::EINTR) => {}
+                Some(Errno::ENOENT | Errno::EAGAIN | Errno::EINTR) => {}
                 _ => return Err(error),
             },
         }
     }
     Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
-}
-
-/// As much of the number of a generation as the header of an answer has.
-fn low(generation: u32) -> u16 {
-    (generation & 0xffff) as u16
 }
 
 /// Whether the kernel has nftables, and we may program it.

@@ -74,7 +74,7 @@ pub(super) struct Transaction {
     family: Family,
     ops: Vec<Op>,
     /// The generation of the ruleset that it builds on, where that matters.
-    pub(super) generation: Option<u32>,
+    generation: Option<u32>,
 }
 
 impl Transaction {
@@ -140,11 +140,6 @@ impl Nft {
 
     /// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
     pub(super) fn elements(&self, family: Family, set: &str) -> Result<Vec<Element>> {
-        Ok(self.elements_and_generation(family, set)?.0)
-    }
-
-    /// The same, and the lower half of the number of the ruleset that they are of; 0 where there are none.
-    pub(super) fn elements_and_generation(&self, family: Family, set: &str) -> Result<(Vec<Element>, u16)> {
         let message = NfTablesMessage::GetSetElement(SetElementMessage {
             attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
         });
@@ -165,8 +160,8 @@ impl Nft {
             });
             match done {
                 Ok(()) if interrupted => {}
-                Ok(()) => return Ok((found, generation.unwrap_or_default())),
-                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok((Vec::new(), 0)),
+                Ok(()) => return Ok(found),
+                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok(Vec::new()),
                 Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
