@@ -120,13 +120,9 @@ fn completed(routes: &[Route], result: &AddResult) -> Vec<Route> {
 /// Before the link goes up: its addresses are the ones given and no others, so no router may add to them (which is all
 /// that `autoconf` could do); and it tells its neighbours when it gets a MAC address.
 pub(crate) fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire_net::Result<()> {
-    const OF_LOOPBACK: &str = "ipv6/conf/lo/disable_ipv6";
-    for (key, value, is_wanted) in [
-        ("accept_ra", "0", true),
-        ("disable_ipv6", "0", has_ipv6),
-        ("ndisc_notify", "1", has_ipv6),
-        ("accept_dad", "0", has_ipv6 && !dad),
-    ] {
+    for (key, value, is_wanted) in
+        [("accept_ra", "0", true), ("ndisc_notify", "1", has_ipv6), ("accept_dad", "0", has_ipv6 && !dad)]
+    {
         if !is_wanted {
             continue;
         }
@@ -137,8 +133,10 @@ pub(crate) fn set_up_sysctls(ifname: &str, has_ipv6: bool, dad: bool) -> podwire
         }
     }
     // Some runtimes switch IPv6 off for all of a pod: one that has an address has `::1` too.
-    if has_ipv6 && read_sysctl(OF_LOOPBACK)? != "0" {
-        write_sysctl(OF_LOOPBACK, "0")?;
+    if has_ipv6 && read_sysctl(&format!("ipv6/conf/{ifname}/disable_ipv6"))? != "0" {
+        for link in ["lo", ifname] {
+            write_sysctl(&format!("ipv6/conf/{link}/disable_ipv6"), "0")?;
+        }
     }
     Ok(())
 }

@@ -266,8 +266,8 @@ impl<C> Context<C> {
             // What it leaves, a bond for one, may give it another address or MTU.
             link = home.link_at(link.index)?.unwrap_or(link);
         }
-        // A pod can write on a link, and so call it its own or anybody's: what only podwire writes goes.
-        let is_label = |name: &str| name.starts_with("podwire");
+        // A pod can write on a link, and so call it anybody's. On the node labels are believed.
+        let is_label = |name: &str| !in_pod && Label::parse(name).is_some();
         for altname in link.altnames.iter().filter(|name| is_label(name)) {
             home.delete_altname(link.index, altname)?;
         }

@@ -190,7 +190,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Members<'_, 'de, V> {
 
     fn visit_map<K: MapAccess<'de>>(self, keys: K) -> Result<V::Value, K::Error> {
         let Self { all, by_key, fields, visitor } = self;
-        visitor.visit_map(Entries { all, keys, by_key, fields, rest: by_key.iter(), next: None })
+        visitor.visit_map(Entries { all, keys, by_key, fields, taken: Vec::new(), rest: by_key.iter(), next: None })
     }
 }
 
@@ -199,6 +199,8 @@ struct Entries<'a, 'de, K> {
     keys: K,
     by_key: &'de Map<String, Value>,
     fields: &'static [&'static str],
+    /// The fields that a key in another case has been taken for: each is taken for one only.
+    taken: Vec<&'static str>,
     rest: map::Iter<'de>,
     next: Option<(&'de String, &'de Value)>,
 }
@@ -213,9 +215,8 @@ impl<K> Entries<'_, '_, K> {
     /// The field that the next key stands for in another case.
     fn field(&self) -> Option<&'static str> {
         let (key, _) = self.next?;
-        let is_it = |field: &&&str| {
-            let mut alike = self.by_key.keys().filter(|other| other.eq_ignore_ascii_case(field));
-            field.eq_ignore_ascii_case(key) && !self.by_key.contains_key(**field) && alike.next() == Some(key)
+        let is_it = |field: &&&'static str| {
+            field.eq_ignore_ascii_case(key) && !self.by_key.contains_key(**field) && !self.taken.contains(*field)
         };
         self.fields.iter().find(is_it).copied()
     }
@@ -236,6 +237,7 @@ impl<'de, K: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, K> {
         if self.all.keys == Keys::AnyCase
             && let Some(field) = self.field()
         {
+            self.taken.push(field);
             self.keys.next_key::<IgnoredAny>()?;
             return seed.deserialize(BorrowedStrDeserializer::new(field)).map(Some);
         }
@@ -350,6 +352,25 @@ mod tests {
         assert_eq!((sample.list, sample.mode), (Some(items.into()), Mode::Private));
         let ignored: Vec<_> = ignored.into_iter().map(|(path, _)| path).collect();
         assert_eq!(ignored, ["LIST[1].Id", "LIST[2].iD"]);
+    }
+
+    #[test]
+    fn p05_many_keys_in_many_cases_are_read_in_one_go() {
+        const FIELD: &str = "abcdefghijklmn";
+        #[derive(Deserialize)]
+        struct Sample {
+            abcdefghijklmn: u8,
+        }
+        // Each case of it but the exact one, behind keys that stand before them all.
+        let upper =
+            |bits: usize, (place, letter): (usize, u8)| if bits >> place & 1 == 1 { letter - 32 } else { letter };
+        let case = |bits| FIELD.bytes().enumerate().map(|letter| char::from(upper(bits, letter))).collect::<String>();
+        let cases = (1..1 << FIELD.len()).map(|bits| (case(bits), json!(1)));
+        let value = Value::Object((0..50_000).map(|number| (format!("!{number}"), json!(0))).chain(cases).collect());
+        let begin = std::time::Instant::now();
+        let (sample, ignored) = decode::<Sample>(&value, Keys::AnyCase).unwrap();
+        assert_eq!((sample.abcdefghijklmn, ignored.len()), (1, 50_000 + (1 << FIELD.len()) - 2));
+        assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
     }
 
     #[test]
