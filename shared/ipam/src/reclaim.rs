@@ -22,6 +22,9 @@ const QUARANTINE: Duration = Duration::from_hours(1);
 impl Store {
     /// GC: removes the leases whose owner is not to be kept, those that have none because they are empty, and
     /// quarantines that are over. Leases that another machine wrote are for its own GC.
+    ///
+    /// # Errors
+    /// Of what could not be read or removed; all are attempted.
     pub(crate) fn collect(&self, keep: impl Fn(&Owner) -> bool) -> Result<()> {
         let (mut all, mut errors, mut others) = (self.all()?, Vec::new(), 0);
         all.retain(|(ip, content)| {
@@ -34,7 +37,12 @@ impl Store {
                 }
                 Content::Quarantine => !self.is_over(*ip),
                 Content::Empty => false,
-                Content::Foreign | Content::Unread(_) => true,
+                Content::Foreign => true,
+                // It may be one that has to go.
+                Content::Unread(errno) => {
+                    errors.push(self.leases.failed("read lease", &ip.to_string(), *errno));
+                    true
+                }
             };
             if !stays {
                 tracing::info!("address {ip}: given back, it was leased to {content:?}");

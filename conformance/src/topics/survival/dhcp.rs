@@ -269,6 +269,8 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
                 output.any_failure()?;
             } else if command == "ADD" {
                 site.attachment.check(&output.success()?).context("CHECK")?;
+            } else {
+                site.is_clean(&daemon).context("DEL succeeded")?;
             }
             site.attachment.del()?;
             site.is_clean(&daemon)

@@ -128,8 +128,9 @@ struct Spoiler<'a> {
     spoilt: Spoilt,
     /// What ADD gave, for CHECK.
     made: Value,
-    /// Everything before, to be compared with.
+    /// Everything before, to be compared with; and without the pod, which is out of GC's reach.
     before: Snapshot,
+    around: Snapshot,
     /// Whether each system call is spoilt by each errno. What plugins share is tried so with one of them.
     all_errnos: bool,
     /// How often a call of each name has been spoilt: else the next one gets the next errno.
@@ -149,7 +150,8 @@ impl<'a> Spoiler<'a> {
             Device::Bridge => spoilt == Spoilt::Add,
             _ => false,
         };
-        Ok(Self { scene, spoilt, made, before: scene.everything()?, all_errnos, turns: HashMap::new() })
+        let (before, around) = (scene.everything()?, scene.around()?);
+        Ok(Self { scene, spoilt, made, before, around, all_errnos, turns: HashMap::new() })
     }
 
     /// Gives how many calls were spoilt, how often, and how often that was answered by an error.
@@ -250,7 +252,13 @@ impl<'a> Spoiler<'a> {
         }
         match (self.spoilt, is_error) {
             (Spoilt::Add | Spoilt::First, true) | (Spoilt::Del, false) => {}
-            (Spoilt::Gc, true) => self.scene.collect().and_then(|()| attachment.del()).context("GC again")?,
+            (Spoilt::Gc, _) => {
+                if is_error {
+                    self.scene.collect().context("GC again")?;
+                }
+                self.around.ensure_same(&self.scene.around()?).context("after GC")?;
+                attachment.del()?;
+            }
             _ => self.clean().context("afterwards")?,
         }
         self.before.ensure_same(&self.scene.everything()?)?;
