@@ -56,7 +56,7 @@ fn everywhere(case: &Case, device: Device, command: &str) -> Result<()> {
     // Once for what stays behind by design.
     attachment.call("ADD").succeed()?;
     attachment.del()?;
-    let before = scene.everything()?;
+    let (before, around) = (scene.everything()?, scene.around()?);
     let (mut points, mut ended) = (0, 0);
     for nth in 1.. {
         if command != "ADD" {
@@ -84,8 +84,14 @@ fn everywhere(case: &Case, device: Device, command: &str) -> Result<()> {
         }
         match command {
             "ADD" if !succeeded => {}
-            // What is in the pod goes with the pod, and by DEL.
-            "GC" => scene.collect().and_then(|()| attachment.del()).with_context(at)?,
+            "GC" => {
+                if !succeeded {
+                    scene.collect().with_context(at)?;
+                }
+                // What is in the pod goes with the pod, and by DEL.
+                around.ensure_same(&scene.around()?).with_context(at)?;
+                attachment.del().with_context(at)?;
+            }
             _ => attachment.del().with_context(at)?,
         }
         before.ensure_same(&scene.everything()?).with_context(at)?;
