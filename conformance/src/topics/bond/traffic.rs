@@ -51,12 +51,13 @@ fn lost(pod: &Space) -> Result<usize> {
     Ping { count: 30, ..Ping::default() }.lost(pod, far()?, APART)
 }
 
-/// Fails a link again and again until the pod has come through three times with as few pings lost as may be. A guest
-/// that its machine keeps waiting loses more for reasons of its own; a bond that is slow to notice does each time.
+/// Fails a link again and again until the pod has come through five times with as few pings lost as may be. Two more
+/// failures are for a machine that stands still for a moment: a bond that takes long to notice is lucky now and then,
+/// but not five times in seven.
 fn survives(what: &str, fail: impl Fn() -> Result<usize>) -> Result<()> {
     let mut counts = Vec::new();
-    while counts.iter().filter(|&&count| count <= MAY_BE_LOST).count() < 3 {
-        ensure!(counts.len() < 12, "{counts:?} pings are lost when {what}");
+    while counts.iter().filter(|&&count| count <= MAY_BE_LOST).count() < 5 {
+        ensure!(counts.len() < 7, "{counts:?} pings are lost when {what}");
         counts.push(fail()?);
     }
     Ok(())
@@ -86,7 +87,11 @@ fn p28_bond_active_backup_survives_a_cut_cable(case: &Case) -> Result<()> {
     let (node, switch) = node_at_switch(case)?;
     let attachment = attached(case, &node, json!({ "mode": "active-backup", "miimon": 50 }))?;
     let pod = &attachment.pod;
+    let both_forward = || Ok(switch.link("p1")?.running && switch.link("p2")?.running);
     survives("a cable is cut", || {
+        // A bridge forwards by a port only when the kernel has told it of the carrier, which takes up to a second: cut
+        // before, the other cable would lead nowhere.
+        eventually(pod, "the switch forwards by both ports", both_forward)?;
         let link = active(pod)?;
         let port = if link == "eth1" { "p1" } else { "p2" };
         switch.down(port)?;
