@@ -26,10 +26,10 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
             Ok((port, pod)) => {
                 set_up_port(cx, &port).await?;
                 if cx.conf.plugin.macspoofchk {
-                    let is_new = nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string())?;
+                    let is_new = nft::spoof::add(cx.nft()?, &port.name, mac, &cx.label.to_string()).await?;
                     cx.undo_by("remove the source checks", async move |cx| {
                         let label = cx.label.to_string();
-                        nft::spoof::remove(cx.nft()?, |comment| comment == label)?;
+                        nft::spoof::remove(cx.nft()?, |comment| comment == label).await?;
                         if is_new { Ok(nft::collect_skeletons(cx.nft()?)?) } else { Ok(()) }
                     });
                 }

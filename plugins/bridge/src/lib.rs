@@ -55,10 +55,10 @@ impl Attach for Bridge {
         }
         if cx.conf.plugin.ip_masq && !result.ips.is_empty() {
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-            let is_new = nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string())?;
+            let is_new = nft::masquerade::add(cx.nft()?, &addresses, &cx.label.to_string()).await?;
             cx.undo_by("remove the masquerading", async move |cx| {
                 let label = cx.label.to_string();
-                nft::masquerade::remove(cx.nft()?, |comment| comment == label)?;
+                nft::masquerade::remove(cx.nft()?, |comment| comment == label).await?;
                 if is_new { Ok(nft::collect_skeletons(cx.nft()?)?) } else { Ok(()) }
             });
         }
@@ -89,14 +89,14 @@ impl Attach for Bridge {
         // The rules are looked for whatever the configuration says: it may have changed since the ADD. What is removed
         // takes the kernel a while to free, which it does while the link goes.
         let label = cx.label.to_string();
-        let rules = remove_rules(cx, |comment| comment == label);
+        let rules = remove_rules(cx, |comment| comment == label).await;
         let link = cx.delete_port().await;
         join([link, rules].into_iter().filter_map(Result::err).collect())
     }
 
     async fn collect(cx: &Context<Config>, valid: &HashSet<Label>) -> Result<()> {
         let mut errors = vec![];
-        errors.extend(remove_rules(cx, |comment| cx.is_dead(comment, valid)).err());
+        errors.extend(remove_rules(cx, |comment| cx.is_dead(comment, valid)).await.err());
         if valid.is_empty() {
             errors.extend(device::remove_unused_bridge(cx).await.err());
             errors.extend(cx.nft().and_then(|nft| Ok(nft::collect_skeletons(nft)?)).err());
@@ -118,9 +118,9 @@ impl Attach for Bridge {
     }
 }
 
-fn remove_rules(cx: &Context<Config>, is_doomed: impl Fn(&str) -> bool) -> Result<()> {
+async fn remove_rules(cx: &Context<Config>, is_doomed: impl Fn(&str) -> bool) -> Result<()> {
     let nft = cx.nft()?;
-    let masquerade = nft::masquerade::remove(nft, &is_doomed).map(drop);
-    let checks = nft::spoof::remove(nft, &is_doomed).map(drop);
+    let masquerade = nft::masquerade::remove(nft, &is_doomed).await.map(drop);
+    let checks = nft::spoof::remove(nft, &is_doomed).await.map(drop);
     join([masquerade, checks].into_iter().filter_map(Result::err).map(anyhow::Error::from).collect())
 }

@@ -24,8 +24,37 @@ use podwire_trace::Step;
 
 use crate::{Error, Netns, Result, netns::again, runtime};
 
-/// How long to wait for somebody else's lock; a change under it takes some 20 ms.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What is changed under a lock.
+#[derive(Clone, Copy)]
+enum Lock {
+    Links,
+    Rules,
+}
+
+impl Lock {
+    /// How long to wait for somebody else's. A change takes some 20 ms; of rules it does for each pod of a node that is
+    /// drained, one after another, as it would in the kernel.
+    const fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Links => 10,
+            Self::Rules => 60,
+        })
+    }
+
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Links => "lock",
+            Self::Rules => "lock the rules of",
+        }
+    }
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Links => "node",
+            Self::Rules => "rules",
+        }
+    }
+}
 
 /// More marks than one process puts side by side; who locks more than that means to do harm.
 const MOST_TOGETHER: usize = 16;
@@ -40,7 +69,15 @@ impl Netns {
     /// # Errors
     /// ETIMEDOUT after ten seconds.
     pub async fn lock(&self) -> Result<NetnsLock> {
-        self.lock_by(File::try_lock, File::lock).await
+        self.lock_by(Lock::Links, File::try_lock, File::lock).await
+    }
+
+    /// As [`Self::lock`], by a lock of its own: for those who remove rules, which keeps the kernel for some 10 ms each.
+    ///
+    /// # Errors
+    /// ETIMEDOUT after a minute.
+    pub async fn lock_rules(&self) -> Result<NetnsLock> {
+        self.lock_by(Lock::Rules, File::try_lock, File::lock).await
     }
 
     /// As [`Self::lock`], together with all others who call this: for those who add to what is shared, and only have to
@@ -49,17 +86,18 @@ impl Netns {
     /// # Errors
     /// As [`Self::lock`].
     pub async fn share(&self) -> Result<NetnsLock> {
-        self.lock_by(File::try_lock_shared, File::lock_shared).await
+        self.lock_by(Lock::Links, File::try_lock_shared, File::lock_shared).await
     }
 
     async fn lock_by(
         &self,
+        lock: Lock,
         attempt: fn(&File) -> Result<(), TryLockError>,
         wait: fn(&File) -> io::Result<()>,
     ) -> Result<NetnsLock> {
         // A file of its own: locks belong to what was opened, not to the process.
-        let file = self.lock_file()?;
-        let failed = |error| Error::io(self.name(), "lock", &error);
+        let file = self.lock_file(lock)?;
+        let failed = |error| Error::io(self.name(), lock.verb(), &error);
         loop {
             match attempt(&file) {
                 Ok(()) => return Ok(NetnsLock(file)),
@@ -81,9 +119,9 @@ impl Netns {
         });
         let outcome = match started {
             Err(error) => Err(Error::io(self.name(), "start a thread to wait for the lock of", &error)),
-            Ok(_) => match tokio::time::timeout(PATIENCE, waited).await {
+            Ok(_) => match tokio::time::timeout(lock.patience(), waited).await {
                 Ok(Ok(locked)) => locked.map_err(failed),
-                Ok(Err(_)) | Err(_) => Err(Error::new(self.name(), "lock", Errno::ETIMEDOUT)),
+                Ok(Err(_)) | Err(_) => Err(Error::new(self.name(), lock.verb(), Errno::ETIMEDOUT)),
             },
         };
         if let Some(step) = step {
@@ -138,15 +176,15 @@ impl Netns {
         if let Some(file) = self.marked.get() {
             return Ok(file);
         }
-        let file = self.lock_file()?;
+        let file = self.lock_file(Lock::Links)?;
         Ok(self.marked.get_or_init(|| file))
     }
 
     /// Opens what the namespace is locked by. For the node's it is a file; for a pod's the namespace itself, which keeps
     /// the pod from nothing but what it could spoil anyway.
-    fn lock_file(&self) -> Result<File> {
+    fn lock_file(&self, lock: Lock) -> Result<File> {
         if self.is_of_the_process() {
-            let path = format!("{FOLDER}/node-{}.lock", self.number()?.1);
+            let path = format!("{FOLDER}/{}-{}.lock", lock.file(), self.number()?.1);
             match root_only(&path) {
                 Ok(file) => return Ok(file),
                 // An ordinary user's node, or a machine without a place for such files: then there is the namespace.

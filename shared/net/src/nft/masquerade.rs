@@ -74,7 +74,7 @@ fn layout(ip: IpAddr) -> &'static Layout {
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<bool> {
+pub async fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<bool> {
     let elements: Vec<_> = addresses
         .iter()
         .map(|address| {
@@ -86,7 +86,7 @@ pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<bool> {
             (layout(address.ip()).set.to_owned(), element)
         })
         .collect();
-    add_elements(nft, || missing(nft, addresses), FAMILY, &elements)
+    add_elements(nft, || missing(nft, addresses), FAMILY, &elements).await
 }
 
 /// Stops masquerading what belongs to a label that `is_doomed`, and removes chains that nobody needs any more. Returns
@@ -94,7 +94,7 @@ pub fn add(nft: &Nft, addresses: &[Cidr], label: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Of the transaction.
-pub fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
+pub async fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
     remove_elements(nft, FAMILY, &SETS, is_doomed, |doomed, rest| {
         let mut chains: Vec<_> = doomed.iter().filter_map(|element| element.goto.as_deref()).collect();
         chains.sort_unstable();
@@ -102,6 +102,7 @@ pub fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
         chains.retain(|chain| !rest.iter().any(|element| element.goto.as_deref() == Some(chain)));
         chains.into_iter().map(Op::delete_chain).collect()
     })
+    .await
 }
 
 /// The addresses that are masqueraded, with the label of each.

@@ -15,7 +15,7 @@ mod transaction;
 use netlink_packet_netfilter::{NetfilterProtoFamily as Family, nftables::DataAttribute};
 use nix::errno::Errno;
 
-use crate::Result;
+use crate::{Netns, Result};
 use build::Op;
 pub use transaction::Nft;
 use transaction::{Element, Transaction};
@@ -30,14 +30,14 @@ const ATTEMPTS: u32 = 32;
 /// that fails, and one that takes anything away, costs the kernel a grace period of RCU, some 10 ms.
 ///
 /// Returns whether the table is new.
-fn add_elements(
+async fn add_elements(
     nft: &Nft,
     missing: impl Fn() -> Result<Vec<Op>>,
     family: Family,
     elements: &[(String, Element)],
 ) -> Result<bool> {
     let adds: Vec<Op> = elements.iter().map(|(set, element)| Op::add_element(set, element)).collect();
-    let mut before = missing()?;
+    let (mut before, mut lock) = (missing()?, None);
     for attempt in 1.. {
         let error = match Transaction::new(family, before.iter().chain(&adds)).commit(nft) {
             Ok(()) => return Ok(before.iter().any(Op::is_table)),
@@ -48,6 +48,9 @@ fn add_elements(
             // Another process made or removed the same chains a moment ago; or an element has our key. The address
             // plugin says that the address is ours: whoever has its element is gone without a DEL.
             Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY) => {
+                if lock.is_none() {
+                    lock = Some(Netns::of_process()?.lock_rules().await?);
+                }
                 let mut ops = missing()?;
                 ops.extend(stale(nft, family, elements)?);
                 ops
@@ -72,18 +75,23 @@ fn stale(nft: &Nft, family: Family, elements: &[(String, Element)]) -> Result<Ve
 
 /// Removes the elements whose comment `is_doomed`, from all `sets`; `after` adds operations, given what goes and what
 /// is left, until one of them turns out to be in use.
-fn remove_elements(
+///
+/// The kernel deletes an element by its key alone. So that it is still the one that was found, and not that of a pod that
+/// got the address meanwhile, whoever deletes one holds a lock from the look on; who finds nothing goes without it.
+async fn remove_elements(
     nft: &Nft,
     family: Family,
     sets: &[&str],
     is_doomed: impl Fn(&str) -> bool,
     after: impl Fn(&[Element], &[Element]) -> Vec<Op>,
 ) -> Result<usize> {
-    let mut in_use = false;
+    let (mut in_use, mut lock) = (false, None);
     for _ in 0..ATTEMPTS {
-        let (mut doomed, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut doomed, mut ops, mut rest, mut seen_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for set in sets {
-            for element in nft.elements(family, set)? {
+            let (elements, generation) = nft.elements_and_generation(family, set)?;
+            seen_at.push(generation);
+            for element in elements {
                 if is_doomed(&element.comment) {
                     ops.push(Op::delete_element(set, &element));
                     doomed.push(element);
@@ -94,6 +102,13 @@ fn remove_elements(
         }
         if doomed.is_empty() {
             return Ok(0);
+        }
+        if lock.is_none() {
+            lock = Some(Netns::of_process()?.lock_rules().await?);
+            let now = nft.generation()?;
+            if now.is_none() || seen_at.iter().flatten().any(|seen| now.map(low) != Some(*seen)) {
+                continue;
+            }
         }
         if !in_use {
             ops.extend(after(&doomed, &rest));
@@ -109,6 +124,11 @@ fn remove_elements(
         }
     }
     Err(crate::Error::new(format!("table {TABLE:?}"), "remove elements of", Errno::EAGAIN))
+}
+
+/// As much of the number of a generation as the header of an answer has.
+const fn low(generation: u32) -> u16 {
+    (generation & 0xffff) as u16
 }
 
 /// Whether the kernel has nftables, and we may program it.

@@ -42,18 +42,18 @@ const DROP: Verdict = Verdict::Other(0);
 ///
 /// # Errors
 /// Of the transaction, which is done whole or not at all.
-pub fn add(nft: &Nft, port: &str, mac: Mac, label: &str) -> Result<bool> {
+pub async fn add(nft: &Nft, port: &str, mac: Mac, label: &str) -> Result<bool> {
     let element = |key| Element { key, goto: None, comment: label.to_owned() };
     let elements = [(ALLOWED.to_owned(), element(pair(port, mac))), (GUARDED.to_owned(), element(padded(port)))];
-    add_elements(nft, || missing(nft), FAMILY, &elements)
+    add_elements(nft, || missing(nft), FAMILY, &elements).await
 }
 
 /// Ends the checks of what belongs to a label that `is_doomed`. Returns how many elements there were.
 ///
 /// # Errors
 /// Of the transaction.
-pub fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
-    remove_elements(nft, FAMILY, &SETS, is_doomed, |_, _| Vec::new())
+pub async fn remove(nft: &Nft, is_doomed: impl Fn(&str) -> bool) -> Result<usize> {
+    remove_elements(nft, FAMILY, &SETS, is_doomed, |_, _| Vec::new()).await
 }
 
 /// Whether the port is checked against this MAC address.

@@ -140,6 +140,11 @@ impl Nft {
 
     /// The elements of a set; none where the set or its table is missing, or the kernel has no nftables.
     pub(super) fn elements(&self, family: Family, set: &str) -> Result<Vec<Element>> {
+        Ok(self.elements_and_generation(family, set)?.0)
+    }
+
+    /// The same, and the lower half of the number of the ruleset that they are of, if there are any.
+    pub(super) fn elements_and_generation(&self, family: Family, set: &str) -> Result<(Vec<Element>, Option<u16>)> {
         let message = NfTablesMessage::GetSetElement(SetElementMessage {
             attributes: vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.to_owned())],
         });
@@ -160,8 +165,8 @@ impl Nft {
             });
             match done {
                 Ok(()) if interrupted => {}
-                Ok(()) => return Ok(found),
-                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok(Vec::new()),
+                Ok(()) => return Ok((found, generation)),
+                Err(error) if error.is_absent() || is_no_nftables(&error) => return Ok((Vec::new(), None)),
                 Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
