@@ -13,7 +13,6 @@ use super::turns::{Each, Plugins, WARM_UP, rigs};
 
 /// Pods that come at once, and how many calls are under way at a time.
 const BURST: u16 = 250;
-const WIDTHS: [usize; 3] = [1, 16, 64];
 /// Pods on a node that is full; the next one is compared with the first of an empty node. One is there already.
 const FULL: u16 = 998;
 /// How many calls at a time fill it.
@@ -22,16 +21,19 @@ const FILL: usize = 4;
 const AIM: f64 = 1.2;
 /// The reference takes so much longer to fill a node that it is measured in fewer rounds.
 const FEWER: usize = 4;
-/// The plain bridge.
+/// The plain bridge, and one with ipMasq.
 const CASE: &Case = &CASES[0];
+const MASQUERADED: &Case = &CASES[1];
+const BURSTS: [(&Case, usize); 4] = [(CASE, 1), (CASE, 16), (CASE, 64), (MASQUERADED, 64)];
 
 /// ADD for all pods, then DEL for all, by one after the other.
 pub(super) fn bursts(plugins: Plugins<'_>, leases: &Path) -> Result<Vec<Row>> {
     let seats = (1..=BURST).map(Seat::new).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
-    for width in WIDTHS {
-        eprintln!("{BURST} pods, {width} at a time ...");
-        let rigs = rigs(CASE, plugins, &leases.join(format!("burst-{width}")))?;
+    for (index, (case, width)) in BURSTS.into_iter().enumerate() {
+        let title = format!("{}: {BURST} pods, {width} in flight", case.title);
+        eprintln!("{title} ...");
+        let rigs = rigs(case, plugins, &leases.join(format!("burst-{index}")))?;
         let one = |rig: &Rig| {
             let add = rig.burst("ADD", &seats, &[], width)?;
             let del = rig.burst("DEL", &seats, &add.results, width)?;
@@ -43,7 +45,6 @@ pub(super) fn bursts(plugins: Plugins<'_>, leases: &Path) -> Result<Vec<Row>> {
             reference: rigs.reference.as_ref().map(one).transpose()?,
         };
         for (index, verb) in ["ADD", "DEL"].into_iter().enumerate() {
-            let title = format!("{BURST} pods, {width} in flight");
             let aims: &[Goal] = if verb == "ADD" { &[SIX] } else { &[] };
             let all = bursts.map(|burst| burst[index].all.clone());
             rows.push(Row::new(&title, &format!("{verb}, all"), all).held_to(aims));

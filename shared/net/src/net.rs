@@ -210,8 +210,8 @@ impl Net {
     fn answers(&self, number: u32, is_question: bool, buffer: &mut [u8]) -> Outcome<Option<Vec<Message>>> {
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
-            for answer in messages(self.receive(buffer)?) {
-                let answer = answer?;
+            for answer in socket::messages(self.receive(buffer)?) {
+                let answer = answer.map_err(|error| (None, error.to_string()))?;
                 // What an earlier request, that ended by an error, had still to come.
                 if answer.header.sequence_number != number {
                     continue;
@@ -273,20 +273,6 @@ fn failed(error: &io::Error) -> (Option<Errno>, String) {
     }
 }
 
-/// The messages of a datagram.
-pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Outcome<NetlinkMessage<Message>>> {
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        // Messages stand at multiples of four bytes; one that is cut off is the last.
-        let length = rest.first_chunk().map_or(rest.len(), |length| u32::from_ne_bytes(*length) as usize);
-        let (message, more) = rest.split_at(length.next_multiple_of(4).clamp(16.min(rest.len()), rest.len()));
-        rest = more;
-        Some(NetlinkMessage::deserialize(message).map_err(|error| (None, error.to_string())))
-    })
-}
-
 /// The text of an extended acknowledgement: behind the 16 bytes of the request's header stand attributes, of which
 /// number 1 (`NLMSGERR_ATTR_MSG` in `linux/netlink.h`) is a sentence.
 fn words(header: &[u8]) -> String {
@@ -303,6 +289,10 @@ mod tests {
     use super::*;
     use crate::link_message::LinkRequest;
 
+    fn messages(bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<Message>> {
+        socket::messages(bytes).filter_map(Result::ok)
+    }
+
     fn datagram(message: Message) -> Vec<u8> {
         let mut message = NetlinkMessage::from(message);
         message.finalize();
@@ -317,7 +307,7 @@ mod tests {
         request.index = 7;
         let bytes = datagram(Message::NewLink(request));
         let two = [bytes.clone(), bytes].concat();
-        let found: Vec<_> = messages(&two).map(|message| message.unwrap().payload).collect();
+        let found: Vec<_> = messages(&two).map(|message| message.payload).collect();
         assert_eq!(found.len(), 2);
         for payload in found {
             let NetlinkPayload::InnerMessage(Message::Link(link)) = payload else { panic!("{payload:?}") };
@@ -349,7 +339,7 @@ mod tests {
         for length in [0_u32, 1, 15, 16, 31, 33, 1 << 31, u32::MAX] {
             let mut bytes = bytes.clone();
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
-            assert!(messages(&bytes).count() > 0, "{length}");
+            assert!(socket::messages::<Message>(&bytes).count() > 0, "{length}");
         }
         for cut in 0..bytes.len() {
             messages(&bytes[..cut]).for_each(drop);

@@ -2,10 +2,11 @@
 
 use netlink_packet_core::NetlinkPayload;
 
-use crate::{Bond, IpVlan, MacVlan, VlanDevice, Vxlan, message::Message, net::messages};
+use crate::{Bond, IpVlan, MacVlan, VlanDevice, Vxlan, message::Message, nft::Answer, socket::messages};
 
-/// Reads a datagram of netlink messages, and how many of them could be read.
+/// Reads a datagram of netlink messages, of rtnetlink and of nftables. Gives how many of them could be read as the former.
 pub fn datagram(bytes: &[u8]) -> usize {
+    messages::<Answer>(bytes).for_each(drop);
     let read = messages(bytes).filter_map(Result::ok).inspect(|message| {
         let NetlinkPayload::InnerMessage(Message::Link(link)) = &message.payload else { return };
         // Each module reads the options of its own type.

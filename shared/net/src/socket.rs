@@ -2,6 +2,7 @@
 
 use std::{io, sync::Mutex};
 
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkMessage};
 use netlink_sys::{Socket, SocketAddr};
 use nix::{errno::Errno, sys::socket::MsgFlags};
 
@@ -40,6 +41,23 @@ pub(crate) fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&
     let length = look(MsgFlags::MSG_TRUNC)
         .or_else(|error| look(MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT).map_err(|_| error))?;
     buffer.get(..length).ok_or_else(|| Errno::EMSGSIZE.into())
+}
+
+/// The messages of a datagram.
+pub(crate) fn messages<M>(mut rest: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<M>, DecodeError>>
+where
+    M: NetlinkDeserializable,
+{
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        // Messages stand at multiples of four bytes; one that is cut off is the last.
+        let length = rest.first_chunk().map_or(rest.len(), |length| u32::from_ne_bytes(*length) as usize);
+        let (message, more) = rest.split_at(length.next_multiple_of(4).clamp(16.min(rest.len()), rest.len()));
+        rest = more;
+        Some(NetlinkMessage::deserialize(message))
+    })
 }
 
 /// Repeats a system call for as long as signals interrupt it.

@@ -1,9 +1,9 @@
 //! ipMasq: what leaves the node bears the node's address.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Added;
@@ -26,6 +26,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(the_backend_may_be_named, "ipMasqBackend nftables").needs(NEEDS),
     test!(the_other_backend_is_warned_about, "ipMasqBackend iptables: done by nftables, and said").needs(NEEDS).ours(),
     test!(p24_gc_of_everything_removes_the_tables, "once nobody has an element in them").needs(NEEDS).ours(),
+    test!(a_thousand_masqueraded_pods_hold_nobody_up, "ADD and DEL beside them take less than ten times as long")
+        .needs(NEEDS)
+        .ours(),
     test!(foreign_rules_are_left_alone, "a table of somebody else's").needs(NEEDS).ours(),
 ];
 
@@ -154,6 +157,34 @@ fn the_backend_may_be_named(case: &Case) -> Result<()> {
     reaches(a.pod(), "192.0.2.2".parse()?)?;
     ensure!(node.ruleset()?.contains("masquerade"), "no nftables rule");
     a.attachment.del()
+}
+
+fn a_thousand_masqueraded_pods_hold_nobody_up(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let resident = Added::new(case, &node, "resident", &conf(case, true))?;
+    let one = case.attachment(&node, &case.pod("a")?, &conf(case, true));
+    // The quickest of some, which a busy machine changes least.
+    let quickest = || -> Result<Duration> {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let start = Instant::now();
+            one.add()?;
+            one.del()?;
+            times.push(start.elapsed());
+        }
+        times.into_iter().min().context("no time")
+    };
+    let alone = quickest()?;
+    let element = |n: u32| {
+        let address = IpAddr::from((0x0a08_0000 + n).to_be_bytes());
+        format!(r#"{address} comment "podwire:net:crowd{n}:eth0" : goto leaving_10.7.0.0/24"#)
+    };
+    let elements: Vec<_> = (1..=1000).map(element).collect();
+    node.load_ruleset(&format!("add element inet podwire pods4 {{ {} }}", elements.join(", ")))?;
+    let beside = quickest()?;
+    case.note(format!("ADD and DEL: {alone:?} alone, {beside:?} beside 1000"));
+    ensure!(beside < alone * 10, "ADD and DEL take {beside:?} beside 1000 pods, {alone:?} without");
+    resident.attachment.check(&resident.result)
 }
 
 fn foreign_rules_are_left_alone(case: &Case) -> Result<()> {

@@ -7,6 +7,7 @@
 //! The skeleton (table, base chain, sets) is made by the first ADD that finds it missing and stays, since the kernel
 //! takes some 16 ms to register a base chain; [`collect_skeletons`] removes it when nothing is in it any more.
 
+mod answer;
 mod build;
 pub mod masquerade;
 pub mod spoof;
@@ -16,6 +17,7 @@ use netlink_packet_netfilter::{NetfilterProtoFamily as Family, nftables::DataAtt
 use nix::errno::Errno;
 
 use crate::{Netns, Result};
+pub(crate) use answer::Answer;
 use build::Op;
 pub use transaction::Nft;
 use transaction::{Element, Transaction};

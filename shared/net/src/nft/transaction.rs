@@ -7,18 +7,20 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily as Family,
-    nftables::{
-        DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-        SetElementMessage, VerdictAttribute,
-    },
+    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily as Family,
+    nftables::{GenMessage, NfTablesMessage, SetElementList, SetElementMessage},
     none::ControlMessage,
 };
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use podwire_trace::step;
 
-use super::{ATTEMPTS, TABLE, build, build::Op};
+use super::{
+    ATTEMPTS, TABLE,
+    answer::{Answer, Content},
+    build,
+    build::Op,
+};
 use crate::{Error, Result, socket};
 
 /// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`.
@@ -59,7 +61,7 @@ impl Element {
         data
     }
 
-    fn comment_of(user_data: &[u8]) -> String {
+    pub(super) fn comment_of(user_data: &[u8]) -> String {
         match user_data {
             [0, len, text @ ..] if text.len() >= usize::from(*len) && *len > 0 => {
                 String::from_utf8_lossy(&text[..usize::from(*len) - 1]).into_owned()
@@ -153,11 +155,12 @@ impl Nft {
             let done = self.ask(family, message.clone(), NLM_F_DUMP, "list", |answer| {
                 interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(inner) => {
+                    NetlinkPayload::InnerMessage(part) => {
                         // The parts of a list are made one by one, and the kernel does not flag all changes between.
-                        interrupted |=
-                            generation.replace(inner.header.res_id).is_some_and(|of| of != inner.header.res_id);
-                        found.extend(read(inner));
+                        interrupted |= generation.replace(part.generation).is_some_and(|of| of != part.generation);
+                        if let Content::Elements(elements) = part.content {
+                            found.extend(elements);
+                        }
                         None
                     }
                     _ => Some(()),
@@ -217,14 +220,8 @@ impl Nft {
         let message = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
         let mut generation = None;
         self.ask(Family::Unspec, message, NLM_F_ACK, "read the generation of", |answer| match answer.payload {
-            NetlinkPayload::InnerMessage(NetfilterMessage {
-                inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(message)),
-                ..
-            }) => {
-                generation = message.attributes.iter().find_map(|attribute| match attribute {
-                    GenAttribute::Id(id) => Some(*id),
-                    _ => None,
-                });
+            NetlinkPayload::InnerMessage(Answer { content: Content::Generation(number), .. }) => {
+                generation = number;
                 None
             }
             _ => Some(()),
@@ -238,7 +235,7 @@ impl Nft {
         message: NfTablesMessage,
         flags: u16,
         operation: &'static str,
-        each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+        each: impl FnMut(NetlinkMessage<Answer>) -> Option<T>,
     ) -> Result<T> {
         let mut request = Vec::new();
         let number = self.number();
@@ -261,7 +258,7 @@ impl Nft {
         request: &[u8],
         first: u32,
         operation: &'static str,
-        each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+        each: impl FnMut(NetlinkMessage<Answer>) -> Option<T>,
     ) -> Result<T> {
         step(operation, object, Error::why, || self.send_and_hear(request, first, operation, each))
     }
@@ -271,20 +268,15 @@ impl Nft {
         request: &[u8],
         first: u32,
         operation: &'static str,
-        mut each: impl FnMut(NetlinkMessage<NetfilterMessage>) -> Option<T>,
+        mut each: impl FnMut(NetlinkMessage<Answer>) -> Option<T>,
     ) -> Result<T> {
         let failed = |error: &std::io::Error| Error::io(object(), operation, error);
         let socket = self.socket.as_ref().ok_or_else(|| Error::new(object(), operation, Errno::EPROTONOSUPPORT))?;
         socket::send(socket, request).map_err(|error| failed(&error))?;
         socket::with_buffer(|buffer| {
             loop {
-                let mut rest = socket::receive(socket, buffer).map_err(|error| failed(&error))?;
-                while !rest.is_empty() {
-                    let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
-                        .map_err(|error| Error::other(object(), operation, error))?;
-                    // Messages stand at multiples of four bytes.
-                    let len = (answer.header.length as usize).next_multiple_of(4).max(16);
-                    rest = rest.get(len..).unwrap_or_default();
+                for answer in socket::messages(socket::receive(socket, buffer).map_err(|error| failed(&error))?) {
+                    let answer = answer.map_err(|error| Error::other(object(), operation, error))?;
                     if answer.header.sequence_number < first {
                         // What an earlier request, that was refused, had still to come.
                         continue;
@@ -318,39 +310,4 @@ fn write(buffer: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u1
     let start = buffer.len();
     buffer.resize(start + message.buffer_len(), 0);
     message.serialize(&mut buffer[start..]);
-}
-
-fn read(message: NetfilterMessage) -> Vec<Element> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner else {
-        return Vec::new();
-    };
-    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    lists
-        .flatten()
-        .filter_map(|element| match element {
-            ListAttribute::Element(attributes) => Some(element_of(attributes)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn element_of(attributes: Vec<SetElementAttribute>) -> Element {
-    let mut element = Element { key: Vec::new(), goto: None, comment: String::new() };
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => element.key = key,
-            SetElementAttribute::UserData(data) => element.comment = Element::comment_of(&data),
-            SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
-                element.goto = verdict.into_iter().find_map(|part| match part {
-                    VerdictAttribute::Chain(chain) => Some(chain),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    element
 }
