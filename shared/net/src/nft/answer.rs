@@ -11,8 +11,8 @@ use super::transaction::Element;
 /// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`, where types of messages have it.
 const NFTABLES: u16 = 10 << 8;
 /// Types of messages and of attributes in `linux/netfilter/nf_tables.h`.
-const NEW_SET_ELEMENT: u16 = NFTABLES | 12;
-const NEW_GENERATION: u16 = NFTABLES | 15;
+const NEW_SET_ELEMENT: u16 = NFTABLES + 12;
+const NEW_GENERATION: u16 = NFTABLES + 15;
 const GENERATION_ID: u16 = 1;
 const LIST_ELEMENTS: u16 = 3;
 const LIST_ELEMENT: u16 = 1;
@@ -84,7 +84,7 @@ fn attributes(list: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
 }
 
 /// The value of an attribute that has been checked, for as long as its list lives.
-fn value<'a>(attribute: NlaBuffer<&'a [u8]>) -> &'a [u8] {
+fn value(attribute: NlaBuffer<&[u8]>) -> &[u8] {
     let length = usize::from(attribute.length());
     attribute.into_inner().get(4..length).unwrap_or_default()
 }
