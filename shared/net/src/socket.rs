@@ -4,11 +4,26 @@ use std::{io, sync::Mutex};
 
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkMessage};
 use netlink_sys::{Socket, SocketAddr};
-use nix::{errno::Errno, sys::socket::MsgFlags};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        MsgFlags, setsockopt,
+        sockopt::{SndBuf, SndBufForce},
+    },
+};
 
-/// Sends a request to the kernel. Where a signal comes first nothing was sent, and it is sent again.
+/// Sends a request to the kernel. Where a signal comes first, or the socket has no room for so much at once, nothing was
+/// sent, and it is sent again.
 pub(crate) fn send(socket: &Socket, request: &[u8]) -> io::Result<()> {
-    again(|| socket.send_to(request, &SocketAddr::new(0, 0), 0)).map(drop)
+    let attempt = || again(|| socket.send_to(request, &SocketAddr::new(0, 0), 0)).map(drop);
+    match attempt() {
+        Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
+            // Who has no privilege on the node gets as much as its administrator lets everybody have.
+            setsockopt(socket, SndBufForce, &request.len()).or_else(|_| setsockopt(socket, SndBuf, &request.len()))?;
+            attempt()
+        }
+        other => other,
+    }
 }
 
 /// Larger than any datagram that the kernel sends: a link may have 64 kB of altnames. What is not used costs nothing.

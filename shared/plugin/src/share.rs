@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use podwire_net::{Errno, Link, LinkSpec};
 
-use crate::{Context, Label, Result};
+use crate::{Context, Error, Label, Result, code};
 
 impl<C> Context<C> {
     /// The shared link that `spec` describes, with this attachment among its users: found and accepted, or made. If the
@@ -29,6 +29,11 @@ impl<C> Context<C> {
         let joined = accept(&link).and_then(|()| match self.host.add_altname(link.index, &self.label.user()) {
             // A repeated ADD of one attachment; what is wrong with that is for the device to say.
             Err(error) if error.is(Errno::EEXIST) => Ok(false),
+            // The only thing that the kernel has against a name that is free: they may take 64 KiB.
+            Err(error) if error.is(Errno::EINVAL) => {
+                let full = format!("link {:?}: has {} users, and can have no more", link.name, link.altnames.len());
+                Err(Error::new(code::TRY_AGAIN, full).with_details(error.to_string()).into())
+            }
             other => Ok(other.map(|()| true)?),
         });
         match joined {

@@ -29,6 +29,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(a_thousand_masqueraded_pods_hold_nobody_up, "ADD and DEL beside them take less than ten times as long")
         .needs(NEEDS)
         .ours(),
+    test!(p24_gc_removes_thousands_of_rules, "of 4,000 attachments, in one call").needs(NEEDS).ours(),
     test!(foreign_rules_are_left_alone, "a table of somebody else's").needs(NEEDS).ours(),
 ];
 
@@ -159,6 +160,32 @@ fn the_backend_may_be_named(case: &Case) -> Result<()> {
     a.attachment.del()
 }
 
+/// Rules of so many attachments that there is nothing else of, beside those of a pod.
+fn masquerade_many(node: &Space, count: u32) -> Result<()> {
+    let element = |n: u32| {
+        let address = IpAddr::from((0x0a08_0000 + n).to_be_bytes());
+        format!(r#"{address} comment "podwire:net:crowd{n}:eth0" : goto leaving_10.7.0.0/24"#)
+    };
+    let all: Vec<_> = (1..=count).map(element).collect();
+    // As much as one argument may have.
+    for some in all.chunks(1000) {
+        node.load_ruleset(&format!("add element inet podwire pods4 {{ {} }}", some.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn p24_gc_removes_thousands_of_rules(case: &Case) -> Result<()> {
+    let node = case.node("n1")?;
+    let conf = merged(&conf(case, true), json!({ "cniVersion": "1.1.0" }));
+    let resident = Added::new(case, &node, "resident", &conf)?;
+    masquerade_many(&node, 4000)?;
+    let valid = [json!({ "containerID": resident.attachment.container, "ifname": "eth0" })];
+    case.call(&node, "bridge", "GC").conf(&merged(&conf, json!({ "cni.dev/valid-attachments": valid }))).succeed()?;
+    let labels = node.ruleset()?.matches("podwire:net:").count();
+    ensure!(labels == 2, "{labels} elements are left, expected those of the pod");
+    resident.attachment.check(&resident.result)
+}
+
 fn a_thousand_masqueraded_pods_hold_nobody_up(case: &Case) -> Result<()> {
     let node = case.node("n1")?;
     let resident = Added::new(case, &node, "resident", &conf(case, true))?;
@@ -175,12 +202,7 @@ fn a_thousand_masqueraded_pods_hold_nobody_up(case: &Case) -> Result<()> {
         times.into_iter().min().context("no time")
     };
     let alone = quickest()?;
-    let element = |n: u32| {
-        let address = IpAddr::from((0x0a08_0000 + n).to_be_bytes());
-        format!(r#"{address} comment "podwire:net:crowd{n}:eth0" : goto leaving_10.7.0.0/24"#)
-    };
-    let elements: Vec<_> = (1..=1000).map(element).collect();
-    node.load_ruleset(&format!("add element inet podwire pods4 {{ {} }}", elements.join(", ")))?;
+    masquerade_many(&node, 1000)?;
     let beside = quickest()?;
     case.note(format!("ADD and DEL: {alone:?} alone, {beside:?} beside 1000"));
     ensure!(beside < alone * 10, "ADD and DEL take {beside:?} beside 1000 pods, {alone:?} without");

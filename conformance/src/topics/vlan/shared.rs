@@ -8,6 +8,7 @@ use rtnetlink::LinkVlan;
 use serde_json::{Value, json};
 
 use super::{Added, SHARED, UPLINK, conf, nodes, q, shared, tags_of_ping};
+use crate::cni::tool;
 use crate::lab::{Space, cable};
 use crate::packets::{Body, Capture, Frame, Tag, isolated, reaches};
 use crate::runner::{Case, Test, merged};
@@ -29,6 +30,9 @@ pub(super) const TESTS: &[Test] = &[
     test!(p27_vlan_shared_device_that_differs, "code 101 with the difference, nothing changed").needs(SHARED).ours(),
     test!(p27_vlan_shared_name_of_another_device, "code 101").needs(SHARED).ours(),
     test!(vlan_shared_device_that_is_down, "the node's own: code 11, left alone").needs(SHARED).ours(),
+    test!(vlan_shared_device_that_is_full, "496 names: code 11, and nothing is left; one fewer will do")
+        .needs(SHARED)
+        .ours(),
     test!(vlan_shared_gives_the_node_no_part, "no address, no answer to ARP for the node's others")
         .needs(SHARED)
         .ours(),
@@ -170,6 +174,23 @@ fn vlan_shared_device_that_is_down(case: &Case) -> Result<()> {
     node.down("storage")?;
     let add = case.attachment(&node, &pod, &shared(case, json!({}))).call("ADD");
     case.unchanged(&[&node, &pod], || add.fail(11))?.says(&["\"storage\"", "down", "ip link set"]).map(drop)
+}
+
+fn vlan_shared_device_that_is_full(case: &Case) -> Result<()> {
+    let ([node, _far], pod) = (nodes(case)?, case.pod("b")?);
+    let conf = shared(case, json!({}));
+    let resident = Added::new(case, &node, "a", &conf)?;
+    let name = |n: u32| format!("name{n}");
+    let line = |n: u32| format!("link property add dev uplink.100 altname {}\n", name(n));
+    let batch = case.dir.join("names");
+    std::fs::write(&batch, (1..496).map(line).collect::<String>())?;
+    tool(&node, "ip", &["-batch", &batch.to_string_lossy()])?;
+    let late = case.attachment(&node, &pod, &conf);
+    case.unchanged(&[&node, &pod], || late.call("ADD").fail(11))?.says(&["\"uplink.100\"", "496 users"])?;
+    tool(&node, "ip", &["link", "property", "del", "dev", "uplink.100", "altname", &name(1)])?;
+    late.check(&late.add()?)?;
+    late.del()?;
+    resident.attachment.check(&resident.result)
 }
 
 /// Whether the node answers ARP requests of the pod for `ip`, and not only the pod's other packets.
