@@ -33,6 +33,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
                         if is_new { Ok(nft::collect_skeletons(cx.nft()?)?) } else { Ok(()) }
                     });
                 }
+                cx.raise_port(&port)?;
                 return Ok(Attached { node: vec![bridge, port], pod });
             }
             // Somebody else has removed the bridge between our look and our port.
@@ -129,8 +130,7 @@ async fn set_up_port(cx: &Context<Config>, port: &Link) -> Result<()> {
         };
         cx.host.change_port(port.index, change)?;
     }
-    set_up_vlans(cx, port.index).await?;
-    cx.name_port(port)
+    set_up_vlans(cx, port.index).await
 }
 
 /// Puts a port into its VLANs.

@@ -44,7 +44,7 @@ pub(crate) async fn attach(cx: &mut Context<Config>) -> Result<Attached> {
         Err(error) => return Err(error.into()),
     };
     drop(lock);
-    cx.name_port(&port)?;
+    cx.raise_port(&port)?;
     Ok(Attached { node: vec![bridge, device, port], pod })
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use podwire_net::{self as net, Errno, Kind, Link, LinkSpec, write_sysctl};
+use podwire_net::{self as net, Errno, Kind, Link, LinkChange, LinkSpec, write_sysctl};
 use podwire_spec::{Mac, code};
 
 use crate::{Context, Error, Label, Result, delete_pod_link, host_veth_name};
@@ -97,8 +97,8 @@ impl<C> Context<C> {
         Ok(())
     }
 
-    /// Both ends in one message: named, with their MAC addresses and MTU, one a port of the bridge and up, the other in
-    /// the pod. Returns the node's end and the pod's; a failure of the call deletes them again.
+    /// Both ends in one message: named, with their MAC addresses and MTU, one a port of the bridge, the other in the
+    /// pod. Returns the node's end and the pod's; a failure of the call deletes them again.
     ///
     /// # Errors
     /// EEXIST where either name is taken, which [`Self::taken`] explains; EINVAL where the bridge is gone.
@@ -111,7 +111,6 @@ impl<C> Context<C> {
             mtu: Some(mtu),
             master: Some(bridge.index),
             alias: Some(&label),
-            up: true,
             ..LinkSpec::new(&name, Some(Kind::Veth(Box::new(peer))))
         };
         let port = self.host.create_link(&spec)?;
@@ -137,21 +136,22 @@ impl<C> Context<C> {
         });
     }
 
-    /// Gives a port the name that people know the pod by, where Kubernetes told it.
+    /// Gives a port the name that people know the pod by, where Kubernetes told it, and sets it up. Whoever else changes
+    /// it does so before: at each change of a link that is up, the kernel walks the routes of all.
     ///
     /// # Errors
     /// Of the kernel.
-    pub fn name_port(&self, port: &Link) -> Result<()> {
-        let Some(pod) = &self.env.args.pod else { return Ok(()) };
+    pub fn raise_port(&self, port: &Link) -> Result<()> {
         // A second attachment of the pod has the same name but for its interface; one that does not fit has none.
-        let altname = format!("{}_{}_{}", pod.namespace, pod.name, self.env.ifname);
-        if altname.len() <= 127 {
+        let altname =
+            self.env.args.pod.as_ref().map(|pod| format!("{}_{}_{}", pod.namespace, pod.name, self.env.ifname));
+        if let Some(altname) = altname.filter(|altname| altname.len() <= 127) {
             self.host.add_altname(port.index, &altname).or_else(|error| {
                 tracing::warn!("{error}");
                 if error.is(Errno::EEXIST) || error.is(Errno::EINVAL) { Ok(()) } else { Err(error) }
             })?;
         }
-        Ok(())
+        Ok(self.host.change_link(port.index, &LinkChange { up: Some(true), ..LinkChange::default() })?)
     }
 
     /// Which name was taken when a pair could not be made: the pod's, or the node's.
