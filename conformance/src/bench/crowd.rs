@@ -1,6 +1,8 @@
 //! Many pods on one node: all at once, one more beside many, and the garbage of many.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -17,6 +19,8 @@ const BURST: u16 = 250;
 const FULL: u16 = 998;
 /// How many calls at a time fill it.
 const FILL: usize = 4;
+/// How long a kernel is busy with a thousand new links, their addresses and their multicast groups, after the last of them.
+const SETTLE: Duration = Duration::from_secs(10);
 /// ADD and DEL beside all those may take so many times as much longer as the floor does: a kernel needs longer, too.
 const AIM: f64 = 1.2;
 /// The reference takes so much longer to fill a node that it is measured in fewer rounds.
@@ -97,6 +101,7 @@ fn fill(rig: &dyn Fn(&str) -> Result<Rig>, rounds: usize) -> Result<(Full, (Rig,
     eprintln!("{FULL} pods ...");
     let seats = (2..2 + FULL).map(Seat::new).collect::<Result<Vec<_>>>()?;
     full.burst("ADD", &seats, &[], FILL)?;
+    thread::sleep(SETTLE);
     let mut nodes = [empty, full].map(|rig| (rig, Costs::default(), Costs::default()));
     let next = Seat::new(1)?;
     for round in 0..WARM_UP + rounds {
