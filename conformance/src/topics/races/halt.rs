@@ -31,6 +31,16 @@ pub(super) fn halted<T>(
     nth: usize,
     meanwhile: impl FnOnce() -> Result<T>,
 ) -> Result<(Output, Option<T>)> {
+    halted_process(dir, call, nth, |_| meanwhile())
+}
+
+/// As [`halted`], with the process that is halted.
+pub(super) fn halted_process<T>(
+    dir: &Path,
+    call: Call,
+    nth: usize,
+    meanwhile: impl FnOnce(Pid) -> Result<T>,
+) -> Result<(Output, Option<T>)> {
     let trace = dir.join("halted");
     fs::write(&trace, "").context("trace: empty")?;
     let inject = format!("inject=sendto:signal=SIGSTOP:when={nth}");
@@ -39,7 +49,7 @@ pub(super) fn halted<T>(
     let output = call.under(&[&words[..], &[trace.as_os_str()]].concat()).run_beside(|child| {
         let stopped = await_halt(child, &trace)?;
         if let Some(pid) = stopped {
-            done = Some(meanwhile());
+            done = Some(meanwhile(pid));
             kill(pid, Signal::SIGCONT).context("go on")?;
         }
         release_others(child, &trace, stopped)
