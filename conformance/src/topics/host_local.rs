@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
+use crate::topics::in_proc_locks;
 
 pub(super) const TESTS: &[Test] = &[
     test!(addresses_come_from_every_range_set, "one of each set, both families, gateways and routes reported"),
@@ -248,12 +249,10 @@ fn a_locked_directory_is_waited_for(case: &Case) -> Result<()> {
 
 /// Waits until a process waits for the lock on `file`: the kernel lists it in `/proc/locks` with an arrow.
 pub(super) fn await_lock_waiter(file: &fs::File) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = file.metadata().with_context(|| format!("fd {}", file.as_raw_fd()))?.ino();
-    let suffix = format!(":{inode} ");
+    let file = in_proc_locks(&file.metadata().with_context(|| format!("fd {}", file.as_raw_fd()))?);
     for _ in 0..5000 {
         let locks = fs::read_to_string("/proc/locks")?;
-        if locks.lines().any(|line| line.contains("->") && line.contains(&suffix)) {
+        if locks.lines().any(|line| line.contains("->") && line.contains(&file)) {
             return Ok(());
         }
         // /proc/locks cannot be polled for a change.

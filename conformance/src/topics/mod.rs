@@ -25,6 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use nix::sys::stat::{major, minor};
 
 use crate::lab::Space;
 use crate::runner::{Case, Test, Topic};
@@ -71,4 +72,9 @@ fn plugins(case: &Case) -> impl Iterator<Item = &'static str> {
 /// The file by whose locks calls on the node keep out of each other's way; made by the first of them.
 fn node_lock(node: &Space) -> Result<PathBuf> {
     Ok(format!("/run/podwire/node-{}.lock", fs::metadata(node.ns.path())?.ino()).into())
+}
+
+/// How `/proc/locks` names a file: tests have file systems of their own, in which numbers of files recur.
+fn in_proc_locks(file: &fs::Metadata) -> String {
+    format!("{:02x}:{:02x}:{} ", major(file.dev()), minor(file.dev()), file.ino())
 }

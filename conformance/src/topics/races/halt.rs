@@ -1,8 +1,8 @@
 //! A call that is halted at one of its steps, so that something can happen meanwhile.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::thread;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::cni::{Call, Output};
 use crate::lab::Space;
-use crate::topics::node_lock;
+use crate::topics::{in_proc_locks, node_lock};
 
 /// How long a call may take to come to a step.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub(super) fn beside(dir: &Path, call: Call, nth: usize, other: &Call) -> Result
             let (running, start) = (scope.spawn(|| other.run()), Instant::now());
             // A DEL leaves none.
             while !other.is("DEL") && !running.is_finished() && start.elapsed() < LIMIT {
-                if marks(other.node())? > before {
+                if !marks(other.node())?.is_subset(&before) {
                     break;
                 }
                 thread::sleep(PAUSE);
@@ -83,13 +83,16 @@ pub(super) fn beside(dir: &Path, call: Call, nth: usize, other: &Call) -> Result
     })
 }
 
-/// How many marks there are of calls on the node, by which ADD and GC know of each other.
-fn marks(node: &Space) -> Result<usize> {
+/// The marks of calls on the node, by which ADD and GC know of each other: where each of them is.
+///
+/// The kernel writes its list of locks page by page, between which it changes: one may be in it twice, or not be in it.
+fn marks(node: &Space) -> Result<BTreeSet<String>> {
     // Who comes first makes the file.
-    let Ok(file) = fs::metadata(node_lock(node)?) else { return Ok(0) };
-    let inode = file.ino();
+    let Ok(file) = fs::metadata(node_lock(node)?) else { return Ok(BTreeSet::new()) };
+    let file = in_proc_locks(&file);
     let locks = fs::read_to_string("/proc/locks").context("locks: read")?;
-    Ok(locks.lines().filter(|line| line.contains("OFDLCK") && line.contains(&format!(":{inode} "))).count())
+    let marks = locks.lines().filter(|line| line.contains("OFDLCK")).filter_map(|line| line.split_once(&file));
+    Ok(marks.map(|(_, place)| place.to_owned()).collect())
 }
 
 /// Lets those go on that are halted at their own `nth` request, as a child may be, until all has ended.
