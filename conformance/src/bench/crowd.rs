@@ -29,14 +29,14 @@ const FEWER: usize = 4;
 const CASE: &Case = &CASES[0];
 const MASQUERADED: &Case = &CASES[1];
 const BURSTS: [(&str, &Case, usize); 4] =
-    [("250 pods", CASE, 1), ("250 pods", CASE, 16), ("250 pods", CASE, 64), ("250, ipMasq", MASQUERADED, 64)];
+    [(" pods", CASE, 1), (" pods", CASE, 16), (" pods", CASE, 64), (", ipMasq", MASQUERADED, 64)];
 
 /// ADD for all pods, then DEL for all, by one after the other.
 pub(super) fn bursts(plugins: Plugins<'_>, leases: &Path) -> Result<Vec<Row>> {
     let seats = (1..=BURST).map(Seat::new).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
     for (index, (what, case, width)) in BURSTS.into_iter().enumerate() {
-        let title = format!("{what}, {width} in flight");
+        let title = format!("{BURST}{what}, {width} in flight");
         eprintln!("{title} ...");
         let rigs = rigs(case, plugins, &leases.join(format!("burst-{index}")))?;
         let one = |rig: &Rig| {

@@ -9,7 +9,10 @@ use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
 use podwire_trace::step;
 
-use crate::{Error, Netns, Result, socket};
+use crate::{
+    Error, Netns, Result,
+    socket::{self, attributes},
+};
 
 /// The feature by which a device without hardware of its own takes packets whose checksum is still to be computed, and
 /// leaves that to the hardware below.
@@ -115,10 +118,6 @@ fn has_value(bit: &NlaBuffer<&[u8]>, set: &[u8]) -> bool {
     const BITSET_NO_MASK: u16 = 1;
     attributes(set).any(|part| part.kind() == BITSET_NO_MASK)
         || attributes(bit.value()).any(|part| part.kind() == BIT_VALUE)
-}
-
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(bytes).map_while(std::result::Result::ok)
 }
 
 fn text(kind: u16, text: &str) -> DefaultNla {

@@ -4,7 +4,6 @@ use std::{cell::Cell, io, time::Duration};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-    NlasIterator,
 };
 use nix::errno::Errno;
 use podwire_trace::{Step, step};
@@ -277,8 +276,7 @@ fn failed(error: &io::Error) -> (Option<Errno>, String) {
 /// number 1 (`NLMSGERR_ATTR_MSG` in `linux/netlink.h`) is a sentence.
 fn words(header: &[u8]) -> String {
     const MESSAGE: u16 = 1;
-    NlasIterator::new(header.get(16..).unwrap_or_default())
-        .map_while(std::result::Result::ok)
+    socket::attributes(header.get(16..).unwrap_or_default())
         .find(|attribute| attribute.kind() == MESSAGE)
         .map(|attribute| String::from_utf8_lossy(attribute.value()).trim_end_matches('\0').to_owned())
         .unwrap_or_default()

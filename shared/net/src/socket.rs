@@ -2,7 +2,7 @@
 
 use std::{io, sync::Mutex};
 
-use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkMessage};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkMessage, NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr};
 use nix::{
     errno::Errno,
@@ -73,6 +73,11 @@ where
         rest = more;
         Some(NetlinkMessage::deserialize(message))
     })
+}
+
+/// The attributes of a message, or of another one, up to the first that is cut off.
+pub(crate) fn attributes(list: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(list).map_while(Result::ok)
 }
 
 /// Repeats a system call for as long as signals interrupt it.

@@ -31,7 +31,11 @@ impl<C> Context<C> {
             Err(error) if error.is(Errno::EEXIST) => Ok(false),
             // The only thing that the kernel has against a name that is free: they may take 64 KiB.
             Err(error) if error.is(Errno::EINVAL) => {
-                let full = format!("link {:?}: has {} users, and can have no more", link.name, link.altnames.len());
+                let full = format!(
+                    "link {:?}: has {} altnames, one a user, and can have no more",
+                    link.name,
+                    link.altnames.len()
+                );
                 Err(Error::new(code::TRY_AGAIN, full).with_details(error.to_string()).into())
             }
             other => Ok(other.map(|()| true)?),

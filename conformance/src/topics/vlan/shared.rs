@@ -186,7 +186,7 @@ fn vlan_shared_device_that_is_full(case: &Case) -> Result<()> {
     std::fs::write(&batch, (1..496).map(line).collect::<String>())?;
     tool(&node, "ip", &["-batch", &batch.to_string_lossy()])?;
     let late = case.attachment(&node, &pod, &conf);
-    case.unchanged(&[&node, &pod], || late.call("ADD").fail(11))?.says(&["\"uplink.100\"", "496 users"])?;
+    case.unchanged(&[&node, &pod], || late.call("ADD").fail(11))?.says(&["\"uplink.100\"", "496 altnames"])?;
     tool(&node, "ip", &["link", "property", "del", "dev", "uplink.100", "altname", &name(1)])?;
     late.check(&late.add()?)?;
     late.del()?;

@@ -3,10 +3,11 @@
 //! `netlink-packet-netfilter`, which writes the requests, would read all of it; its version 0.4.0 makes a text of the
 //! whole list for each element, for an error that does not come, and so takes three seconds for those of 1,000 pods.
 
-use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlaBuffer};
 use netlink_packet_netfilter::NetfilterHeader;
 
 use super::transaction::Element;
+use crate::socket::attributes;
 
 /// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`, where types of messages have it.
 const NFTABLES: u16 = 10 << 8;
@@ -77,10 +78,6 @@ fn number(bytes: &[u8]) -> Option<u32> {
 
 fn find(list: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(list).find(|part| part.kind() == kind).map(value)
-}
-
-fn attributes(list: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(list).map_while(Result::ok)
 }
 
 /// The value of an attribute that has been checked, for as long as its list lives.
