@@ -24,8 +24,9 @@ use serde_json::{Value, json};
 use super::Options;
 use super::cases::{CASES, Case, PARENT, SUBNET};
 use super::launch::feed;
-use super::rig::{Rig, Seat};
-use crate::runner::lacking_here;
+use super::rig::{Rig, Seat, call};
+use crate::lab::{Daemon, Lan, Offer, Server, Software, Space};
+use crate::runner::{Feature, lacking_here};
 
 /// A call may need so many times what is recorded.
 const AT_MOST: f64 = 1.05;
@@ -172,6 +173,12 @@ fn count(options: &Options) -> Result<Counts> {
     if !options.only.is_empty() {
         return Ok(counts);
     }
+    if lacking_here(&[Feature::DhcpServers])?.is_empty() {
+        eprintln!("dhcp ...");
+        let [add, del] = dhcp_add_and_del(&binaries, how).context("dhcp")?;
+        counts.insert("dhcp: ADD".to_owned(), add);
+        counts.insert("dhcp: DEL".to_owned(), del);
+    }
     for entry in fs::read_dir(&binaries)? {
         let mut command = Command::new(entry?.path());
         command.env("CNI_COMMAND", "VERSION");
@@ -184,11 +191,20 @@ fn count(options: &Options) -> Result<Counts> {
 /// How many counts there are, and which of two is taken.
 type Choice = (usize, fn(u64, u64) -> u64);
 
+/// Counts ADD and DEL so many times, and chooses of each.
+fn chosen((runs, choose): Choice, mut count: impl FnMut() -> Result<[u64; 2]>) -> Result<[u64; 2]> {
+    let [mut add, mut del] = count()?;
+    for _ in 1..runs {
+        let again = count()?;
+        (add, del) = (choose(add, again[0]), choose(del, again[1]));
+    }
+    Ok([add, del])
+}
+
 /// ADD and DEL of a pod on a node that has had one before.
-fn add_and_del(case: &'static Case, binaries: &Path, (runs, choose): Choice) -> Result<[u64; 2]> {
+fn add_and_del(case: &'static Case, binaries: &Path, how: Choice) -> Result<[u64; 2]> {
     let leases = Path::new(PLACE).join("leases");
-    let mut chosen: Option<[u64; 2]> = None;
-    for _ in 0..runs {
+    chosen(how, || {
         fs::remove_dir_all(&leases).ok();
         let (rig, seat) = (Rig::plugins(case, binaries, &leases)?, Seat::new(1)?);
         rig.add_and_del(&seat)?;
@@ -198,10 +214,24 @@ fn add_and_del(case: &'static Case, binaries: &Path, (runs, choose): Choice) -> 
         };
         let (add, result) = one("ADD", &Value::Null)?;
         let (del, _) = one("DEL", &result)?;
-        let so_far = chosen.unwrap_or([add, del]);
-        chosen = Some([choose(so_far[0], add), choose(so_far[1], del)]);
-    }
-    chosen.context("nothing was counted")
+        Ok([add, del])
+    })
+}
+
+/// The same of `dhcp`, which asks a daemon, which asks a server. Of these two nothing is counted.
+fn dhcp_add_and_del(binaries: &Path, how: Choice) -> Result<[u64; 2]> {
+    let place = Path::new(PLACE);
+    let (lan, pod) = (Lan::new()?, Space::pod("pod-1")?);
+    lan.connect(&pod, "eth0", &[])?;
+    let _server = Server::start(Software::Dnsmasq, &lan.other, "eth0", &place.join("server"), &Offer::v4())?;
+    let daemon = Daemon::start(binaries, &lan.node, &place.join("daemon"), &[])?;
+    let ipam = json!({ "type": "dhcp", "daemonSocketPath": daemon.socket() });
+    let conf = json!({ "cniVersion": "1.0.0", "name": "bench", "type": "bridge", "ipam": ipam });
+    let one = |verb| -> Result<u64> {
+        let command = call(&binaries.join("dhcp"), verb, &pod, binaries);
+        Ok(lan.node.ns.run(|| instructions(&command, &conf.to_string()))??.0)
+    };
+    chosen(how, || Ok([one("ADD")?, one("DEL")?]))
 }
 
 /// How many instructions one call needs, and its result. Of processes that the plugin starts nothing is counted.

@@ -222,13 +222,7 @@ impl Rig {
 
     /// A call, and what it is given to read.
     pub(super) fn call(&self, verb: &str, seat: &Seat, previous: &Value) -> (Command, String) {
-        let mut command = Command::new(&self.program);
-        command
-            .env("CNI_COMMAND", verb)
-            .env("CNI_CONTAINERID", &seat.pod.name)
-            .env("CNI_NETNS", seat.pod.ns.path())
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", self.cni_path());
+        let mut command = call(&self.program, verb, &seat.pod, self.cni_path());
         if matches!(self.party, Party::Floor) {
             command.args(self.words(seat.number));
         }
@@ -289,6 +283,18 @@ impl Rules {
             Self::Spoof => format!("element=7,floor,ports,floor{number}"),
         }
     }
+}
+
+/// `program`, told to do `verb` for `pod`.
+pub(super) fn call(program: &Path, verb: &str, pod: &Space, cni_path: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("CNI_COMMAND", verb)
+        .env("CNI_CONTAINERID", &pod.name)
+        .env("CNI_NETNS", pod.ns.path())
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_PATH", cni_path);
+    command
 }
 
 fn result(printed: &[u8]) -> Result<Value> {
