@@ -10,13 +10,16 @@ use serde_json::json;
 use super::Added;
 use crate::cni::{Call, tool};
 use crate::intercept::{Fate, Moment};
-use crate::runner::{Case, Test, merged};
+use crate::runner::{Case, Feature, Test, merged};
 use crate::test;
 
 pub(super) const TESTS: &[Test] = &[
     test!(an_option_counts_in_any_case, "isgateway, as plugins read it that are written in Go"),
     test!(a_pod_with_an_ipv6_address_has_ipv6_on_its_loopback, "in a namespace where it is off for all links"),
     test!(p20_forwarding_is_switched_on_last_and_for_good, "by an ADD that can fail no more; DEL and GC leave it")
+        .ours(),
+    test!(p20_what_a_failed_add_has_switched_on_stays, "a bridge that was there: up, promiscuous, VLANs filtered")
+        .needs(&[Feature::BridgeVlan])
         .ours(),
     test!(p22_a_bridge_that_a_kill_left_down_listens_to_no_router, "accept_ra, before it is up").ours(),
     test!(p24_gc_takes_a_vlans_gateway_that_a_kill_left_unplugged, "both ends").ours(),
@@ -70,6 +73,29 @@ fn p20_forwarding_is_switched_on_last_and_for_good(case: &Case) -> Result<()> {
     let gc_conf = merged(&conf, json!({ "cni.dev/valid-attachments": [] }));
     case.call(&node, "bridge", "GC").conf(&gc_conf).succeed()?;
     expect(["1", "0"])
+}
+
+fn p20_what_a_failed_add_has_switched_on_stays(case: &Case) -> Result<()> {
+    let mut ipam = case.host_local(&["10.7.0.0/24"]);
+    ipam["routes"] = json!([{ "dst": "192.0.2.0/24", "gw": "172.31.0.1" }]);
+    for (extra, expected) in [
+        (json!({}), [true, false, false]),
+        (json!({ "promiscMode": true }), [true, true, false]),
+        (json!({ "vlan": 100 }), [true, false, true]),
+    ] {
+        let (node, pod) = (case.node("n1")?, case.pod("a")?);
+        node.add_bridge("cni0")?;
+        tool(&node, "ip", &["link", "set", "cni0", "down", "alias", "podwire:net::"])?;
+        let conf = merged(&case.bridge_with(json!({ "isGateway": false, "ipam": ipam })), extra);
+        let add = case.attachment(&node, &pod, &conf).call("ADD");
+        add.fail_somehow()?.says(&["172.31.0.1"])?;
+        let found = node.link("cni0")?;
+        let found = [found.up, found.promisc, found.vlan_filtering];
+        ensure!(found == expected, "{conf}: up, promiscuous, filtering: {found:?}, expected {expected:?}");
+        // There is no more to be left, by another either.
+        case.unchanged(&[&node, &pod], || add.fail_somehow())?;
+    }
+    Ok(())
 }
 
 fn p22_a_bridge_that_a_kill_left_down_listens_to_no_router(case: &Case) -> Result<()> {
