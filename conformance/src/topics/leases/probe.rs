@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::intercept::Fate;
 use crate::lab::{Lan, Space};
-use crate::packets::{Body, Capture, reaches};
+use crate::packets::{Body, Capture, arp_request, inject, reaches};
 use crate::runner::{Attachment, Case, Feature, Test, merged};
 use crate::test;
 
@@ -26,6 +28,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(probe_by_a_program_of_another_build, "host-local that is started").ours(),
     test!(probe_refuses_an_address_that_was_asked_for, "code 105 with the MAC, and nothing left").ours(),
     test!(probe_ends_with_sigterm, "at once, and nothing left").ours(),
+    test!(probe_ends_in_time_in_a_flood, "whenever it has read a frame, there is another").ours(),
     test!(probe_on_ipvlan_is_refused, "its kernel hands answers to nobody").needs(&[Feature::Ipvlan]).ours(),
 ];
 
@@ -141,6 +144,26 @@ fn probe_ends_with_sigterm(case: &Case) -> Result<()> {
     let error: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
     ensure!(error["code"] == 106, "{error}");
     ensure!(start.elapsed() < Duration::from_secs(9), "it waited to the end: {:?}", start.elapsed());
+    Ok(())
+}
+
+fn probe_ends_in_time_in_a_flood(case: &Case) -> Result<()> {
+    let lan = Lan::new()?;
+    let attachment = bridged(case, &lan)?.with(json!({ "ipam": {
+        "ranges": [[{ "subnet": "192.168.7.0/24" }]], "probeWait": 1000,
+    } }));
+    let frame = arp_request([2, 0, 0, 0, 0, 9], [192, 168, 7, 9].into(), [192, 168, 7, 8].into());
+    let mut received = 0;
+    let start = Instant::now();
+    let output = attachment.call("ADD").run_under(|moment| {
+        if moment.number == libc::SYS_recvfrom && inject(&lan.other, "eth0", &frame).is_ok() {
+            received += 1;
+        }
+        Fate::Goes
+    })?;
+    output.success()?;
+    ensure!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    ensure!(received > 5, "it has received {received} times");
     Ok(())
 }
 
