@@ -1,6 +1,6 @@
 //! The error object of the specification, section "Error".
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde_json::json;
 
@@ -48,6 +48,19 @@ pub mod code {
     pub const DELEGATE: u32 = 108;
 }
 
+/// What is told of a text that others have chosen, which may be a megabyte: its beginning and its end, which mostly says
+/// what is wrong with it.
+pub fn brief(text: &str) -> Cow<'_, str> {
+    const BEGINNING: usize = 4096;
+    const END: usize = 1024;
+    if text.len() <= BEGINNING + END {
+        return text.into();
+    }
+    let (beginning, rest) = text.split_at(text.floor_char_boundary(BEGINNING));
+    let (middle, end) = rest.split_at(rest.ceil_char_boundary(rest.len() - END));
+    format!("{beginning} [... {} bytes ...] {end}", middle.len()).into()
+}
+
 /// An error as the specification wants it on stdout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -92,8 +105,8 @@ impl Error {
         json!({
             "cniVersion": version.as_str(),
             "code": self.code,
-            "msg": self.msg,
-            "details": self.details,
+            "msg": brief(&self.msg),
+            "details": brief(&self.details),
         })
         .to_string()
     }
@@ -110,3 +123,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_text_both_ends_are_told() {
+        let whole = "x".repeat(5120);
+        assert_eq!(brief(&whole), whole);
+        let long = format!("name: \"{}\": too long", "\u{fc}".repeat(1 << 20));
+        let said = brief(&long);
+        assert!(said.starts_with("name: \"\u{fc}") && said.ends_with("\u{fc}\": too long"), "{said}");
+        assert!(said.contains("\u{fc} [... 20920") && said.len() < 5200, "{} bytes", said.len());
+    }
+}

@@ -25,7 +25,7 @@ mod version;
 
 pub use conf::{Attachment, Common, DelegateKind, IpRange, NetConf, RuntimeConfig, Unknown, version_of};
 pub use env::{Command, Env, K8sPod, PodArgs};
-pub use error::{Error, code};
+pub use error::{Error, brief, code};
 pub use fields::of as keys_of;
 pub use names::{container_id, hash, interface_name, network_name};
 pub use result::{AddResult, Cidr, Dns, Interface, Ip, Mac, RequestedIp, Route, address_or_nothing};

@@ -21,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(p05_numbers_that_cannot_be, "1e400, -1, 2^64 and 1.5 in every field that is a number").ours(),
     test!(p05_of_a_key_that_stands_twice_the_last_counts, "with a warning, and code 2 in strict mode").ours(),
     test!(p05_a_nul_in_a_name_or_a_path, "refused before anything is looked for").ours(),
+    test!(p05_a_name_of_a_megabyte_is_not_repeated, "errors and warnings of some kilobytes, with what is wrong").ours(),
     test!(p05_what_is_no_utf_8, "code 6 by every plugin").ours(),
     test!(p05_a_resolv_conf_that_never_ends, "a FIFO, a device, a folder").ours(),
     test!(p22_fifos_where_leases_should_be, "nobody waits for their other end").ours(),
@@ -113,6 +114,33 @@ fn p05_a_nul_in_a_name_or_a_path(case: &Case) -> Result<()> {
         ensure!(failure.code == 7, "{plugin} {extra}: code {}: {}", failure.code, failure.msg);
     }
     Ok(())
+}
+
+fn p05_a_name_of_a_megabyte_is_not_repeated(case: &Case) -> Result<()> {
+    const ENOUGH: usize = 8 << 10;
+    let (node, pod) = (case.node("n1")?, case.pod("p1")?);
+    let long = "l".repeat(1 << 20);
+    let brief = |text: &str, end: &str| {
+        ensure!(text.len() < ENOUGH, "{} bytes, of which the last are {:?}", text.len(), &text[text.len() - 100..]);
+        ensure!(text.trim_end().ends_with(end), "{text:?} does not end by {end:?}");
+        Ok(())
+    };
+    for plugin in PLUGINS {
+        let conf = json!({ "cniVersion": "1.0.0", "name": long, "type": plugin, "logLevel": long });
+        let output = case.attachment(&node, &pod, &conf).call("ADD").run()?;
+        let attempt = || {
+            brief(&output.failure(7)?.msg, "at most 255")?;
+            brief(&output.stderr, "this call has no log")
+        };
+        attempt().with_context(|| plugin.to_owned())?;
+    }
+    let conf = case.bridge_with(json!({ "name": "net", "ipam": { "type": long } }));
+    let failure = case.attachment(&node, &pod, &conf).call("ADD").fail(7)?;
+    brief(&failure.msg, "not the name of a plugin")?;
+    let conf = case.bridge_with(json!({ long: 1 }));
+    let output = case.attachment(&node, &pod, &conf).call("ADD").run()?;
+    output.success()?;
+    brief(&output.stderr, "(value 1)")
 }
 
 fn p05_what_is_no_utf_8(case: &Case) -> Result<()> {

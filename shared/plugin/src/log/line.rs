@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What of a text is told, in bytes. Names that others chose can be long, and a configuration has no limit.
-const ENOUGH: usize = 16 * 1024;
+use podwire_spec::brief;
 
 /// A JSON object to which members are added.
 #[derive(Clone, Debug)]
@@ -17,9 +16,7 @@ impl Line {
 
     /// Adds a text. `key` is written as it is.
     pub(super) fn text(&mut self, key: &str, value: &str) {
-        let (cut, rest) = value.split_at(value.floor_char_boundary(ENOUGH));
-        let value = if rest.is_empty() { cut.into() } else { format!("{cut}...") };
-        self.member(key, &serde_json::Value::String(value).to_string());
+        self.member(key, &serde_json::Value::from(brief(value)).to_string());
     }
 
     /// Adds a number.
@@ -116,11 +113,11 @@ mod tests {
         more.text("more", "");
         line.append(&more);
         line.number("us", u64::MAX);
-        line.text("long", &"ü".repeat(ENOUGH));
+        line.text("long", &"ü".repeat(1 << 20));
         let text = line.end();
         assert_eq!(text.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["object"], &value["us"]), (&odd.into(), &u64::MAX.into()));
-        assert_eq!(value["long"].as_str().unwrap().len(), ENOUGH + 3);
+        assert!(value["long"].as_str().unwrap().len() < 1 << 13);
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
+use podwire_spec::brief;
 use podwire_trace::field;
 use tracing::{
     Event, Level, Metadata,
@@ -41,7 +42,7 @@ impl tracing::Subscriber for Subscriber {
         let log = LOG.get();
         if level <= Level::WARN && !log.is_some_and(|log| matches!(log.sink, Sink::Stderr)) {
             // Without a reader there is nobody left to tell, and that is no reason to panic.
-            let _ = writeln!(io::stderr(), "{level:>5} {}: {}", metadata.target(), said.message);
+            let _ = writeln!(io::stderr(), "{level:>5} {}: {}", metadata.target(), brief(&said.message));
         }
         let Some(log) = log else { return };
         if metadata.target() == podwire_trace::TARGET {
