@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::Added;
+use super::{Added, rules};
 use crate::lab::{Space, mac_bytes};
 use crate::packets::{Capture, Frame, arp_request, inject, reaches};
 use crate::runner::{Case, Feature, Test};
@@ -53,36 +53,13 @@ fn p28_a_spoofed_mac_goes_nowhere(case: &Case) -> Result<()> {
 }
 
 fn the_spoof_check_goes_with_del(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    // The first pod leaves what is made once a node.
-    let first = Added::new(case, &node, "a", &conf(case, true))?;
-    let before = node.ruleset()?;
-    let second = Added::new(case, &node, "b", &conf(case, true))?;
-    ensure!(node.ruleset()? != before, "no rule was made");
-    second.attachment.del()?;
-    ensure!(node.ruleset()? == before, "left after DEL:\n{}", node.ruleset()?);
-    first.attachment.check(&first.result)
+    rules::go_with_del(case, &conf(case, true))
 }
 
 fn the_spoof_check_is_ours_and_labelled(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    let rules = |text: &str| text.lines().filter(|line| line.contains("drop")).count();
-    let first = Added::new(case, &node, "a", &conf(case, true))?;
-    let one = node.ruleset()?;
-    let second = Added::new(case, &node, "b", &conf(case, true))?;
-    let two = node.ruleset()?;
-    ensure!(two.contains("table bridge podwire"), "{two}");
-    for added in [&first, &second] {
-        ensure!(two.contains(&added.attachment.label()), "no label {:?}:\n{two}", added.attachment.label());
-    }
-    ensure!(rules(&one) == rules(&two), "a second pod took more rules:\n{two}");
-    Ok(())
+    rules::are_shared_and_labelled(case, &conf(case, true), "bridge podwire", "drop")
 }
 
 fn p23_check_sees_that_the_spoof_check_is_gone(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    let a = Added::new(case, &node, "a", &conf(case, true))?;
-    a.attachment.check(&a.result)?;
-    node.load_ruleset("flush ruleset")?;
-    a.attachment.check_call(&a.result).fail(102).map(drop)
+    rules::are_missed(case, &conf(case, true))
 }

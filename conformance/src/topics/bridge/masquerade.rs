@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Added;
+use super::{Added, rules};
 use crate::lab::{Space, cable};
 use crate::packets::{Capture, Ping, peer_seen_by_tcp, peer_seen_by_udp, reaches};
 use crate::runner::{Case, Feature, Test, merged};
@@ -96,29 +96,11 @@ fn pods_see_each_others_addresses(case: &Case) -> Result<()> {
 }
 
 fn masquerade_goes_with_del(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    let first = Added::new(case, &node, "a", &conf(case, true))?;
-    let before = node.ruleset()?;
-    let second = Added::new(case, &node, "b", &conf(case, true))?;
-    ensure!(node.ruleset()? != before, "no rule was made");
-    second.attachment.del()?;
-    ensure!(node.ruleset()? == before, "left after DEL:\n{}", node.ruleset()?);
-    first.attachment.check(&first.result)
+    rules::go_with_del(case, &conf(case, true))
 }
 
 fn masquerade_is_ours_and_labelled(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    let rules = |text: &str| text.lines().filter(|line| line.contains("masquerade")).count();
-    let first = Added::new(case, &node, "a", &conf(case, true))?;
-    let one = node.ruleset()?;
-    let second = Added::new(case, &node, "b", &conf(case, true))?;
-    let two = node.ruleset()?;
-    ensure!(two.contains("table inet podwire"), "{two}");
-    for added in [&first, &second] {
-        ensure!(two.contains(&added.attachment.label()), "no label {:?}:\n{two}", added.attachment.label());
-    }
-    ensure!(rules(&one) > 0 && rules(&one) == rules(&two), "a second pod took more rules:\n{two}");
-    Ok(())
+    rules::are_shared_and_labelled(case, &conf(case, true), "inet podwire", "masquerade")
 }
 
 fn p22_del_without_anything_finds_the_rules(case: &Case) -> Result<()> {
@@ -132,11 +114,7 @@ fn p22_del_without_anything_finds_the_rules(case: &Case) -> Result<()> {
 }
 
 fn p23_check_sees_that_masquerade_is_gone(case: &Case) -> Result<()> {
-    let node = case.node("n1")?;
-    let a = Added::new(case, &node, "a", &conf(case, true))?;
-    a.attachment.check(&a.result)?;
-    node.load_ruleset("flush ruleset")?;
-    a.attachment.check_call(&a.result).fail(102).map(drop)
+    rules::are_missed(case, &conf(case, true))
 }
 
 fn p24_gc_removes_the_rules_of_no_attachment(case: &Case) -> Result<()> {

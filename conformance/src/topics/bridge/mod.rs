@@ -6,6 +6,7 @@ mod ipv6;
 mod labels;
 mod masquerade;
 mod ports;
+mod rules;
 mod surroundings;
 mod vlan;
 
