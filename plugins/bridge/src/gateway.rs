@@ -165,13 +165,14 @@ fn create_pair(cx: &mut Context<Config>, bridge: &Link, name: &str, port: &str) 
     Ok(link)
 }
 
-/// Makes the other end a port of the bridge, in the VLANs of the pods, and sets both up.
+/// Makes the other end a port of the bridge, in the VLANs of the pods, sets both up and waits until it is in service.
 async fn plug_in(cx: &Context<Config>, link: &Link, port: &Link, bridge: u32) -> Result<()> {
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     let label = Label::of_network(&cx.conf.name).to_string();
     cx.host.change_link(port.index, &LinkChange { master: Some(bridge), alias: Some(&label), ..up.clone() })?;
     device::set_up_vlans(cx, port.index).await?;
     cx.host.change_link(link.index, &up)?;
+    cx.host.wait_for_port(port.index).await?;
     Ok(())
 }
 

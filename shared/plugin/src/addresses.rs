@@ -11,8 +11,8 @@ use crate::{Context, Error, PodSide, Result};
 const SCOPE_LINK: u8 = 253;
 
 impl<C> Context<C> {
-    /// Gives the pod's link its addresses, sets it up and adds the routes.
-    /// IPv6 addresses are usable at once unless `side` asks for duplicate-address detection.
+    /// Gives the pod's link its addresses, sets it up and adds the routes. IPv6 addresses are usable at once. If `side`
+    /// asks for duplicate-address detection the link is set up, and the rest is left to [`Self::claim`].
     ///
     /// # Errors
     /// Of the kernel.
@@ -27,10 +27,32 @@ impl<C> Context<C> {
             pod.change_link(link.index, &notify)?;
         }
         let up = LinkChange { up: Some(true), ..notify };
+        if dad {
+            return Ok(pod.change_link(link.index, &up)?);
+        }
         for ip in &result.ips {
-            pod.add_address(link.index, ip.address, dad)?;
+            pod.add_address(link.index, ip.address, false)?;
         }
         pod.change_link(link.index, &up)?;
+        self.add_routes(link, result)
+    }
+
+    /// Gives the pod's link its addresses and routes, and waits until the kernel has asked whether somebody else has an
+    /// IPv6 address. It asks once, when the address is there: the network is to be in service by then.
+    ///
+    /// # Errors
+    /// EADDRINUSE where somebody has; of the kernel.
+    pub(crate) async fn claim(&self, link: &Link, result: &AddResult) -> Result<()> {
+        let pod = self.pod()?;
+        for ip in &result.ips {
+            pod.add_address(link.index, ip.address, true)?;
+        }
+        self.add_routes(link, result)?;
+        Ok(pod.wait_for_dad(link.index).await?)
+    }
+
+    fn add_routes(&self, link: &Link, result: &AddResult) -> Result<()> {
+        let pod = self.pod()?;
         for route in &completed(&result.routes, result) {
             pod.add_route(link.index, route)?;
         }

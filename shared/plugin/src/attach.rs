@@ -161,7 +161,7 @@ impl<T: Attach> Plugin for T {
         if side.up {
             fresh = T::settle(cx, &attached).await?;
             if side.dad {
-                cx.pod()?.wait_for_dad(attached.pod.index).await?;
+                cx.claim(&attached.pod, &result).await?;
             }
         }
         let announced = side.up && !side.announced_by_up && !result.ips.is_empty();

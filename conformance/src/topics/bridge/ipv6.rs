@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::libc;
 use serde_json::{Value, json};
 
 use super::Added;
+use crate::intercept::{Fate, Moment};
 use crate::lab::{Address, cable, mac_bytes};
 use crate::packets::{Body, Capture, Frame, inject, reaches, router_advertisement};
 use crate::runner::{Case, Test};
@@ -16,6 +18,7 @@ pub(super) const TESTS: &[Test] = &[
     test!(addresses_are_announced, "gratuitous ARP and unsolicited neighbour advertisement"),
     test!(no_waiting_for_duplicate_detection, "usable at once, and no probe on the wire"),
     test!(enabledad_probes_before_use, "a probe on the wire, and ADD ends when it is over"),
+    test!(enabledad_asks_when_it_is_heard, "the port is in service before the pod has an address").ours(),
     test!(a_router_advertisement_changes_nothing, "no SLAAC, no route; a control that takes both"),
 ];
 
@@ -73,6 +76,33 @@ fn enabledad_probes_before_use(case: &Case) -> Result<()> {
     let own = a.pod().addresses("eth0")?.into_iter().find(|address| address.ip == target);
     ensure!(own.as_ref().is_some_and(|address| !address.tentative), "ADD ended too early: {own:?}");
     capture.expect(Duration::from_millis(10), "probe", |frame| probes(frame, target)).map(drop)
+}
+
+fn enabledad_asks_when_it_is_heard(case: &Case) -> Result<()> {
+    asks_when_it_is_heard(case, &conf(case, json!({ "enabledad": true })))
+}
+
+/// That the bridge forwards by all its ports whenever the pod has an address for which the kernel asks whether it is taken:
+/// it asks once.
+pub(super) fn asks_when_it_is_heard(case: &Case, conf: &Value) -> Result<()> {
+    let (node, pod) = (case.node("n1")?, case.pod("a")?);
+    let attachment = case.attachment(&node, &pod, conf);
+    let mut seen = Vec::new();
+    let look = |moment: &Moment| -> Result<Option<bool>> {
+        let is_request = moment.number == libc::SYS_sendto;
+        if !is_request || pod.find("eth0")?.is_none() || pod.ips("eth0")?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(node.ports("cni0")?.iter().all(|port| port.running)))
+    };
+    let output = attachment.call("ADD").run_under(|moment| {
+        seen.push(look(moment));
+        Fate::Goes
+    })?;
+    output.success()?;
+    let seen: Vec<bool> = seen.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+    ensure!(!seen.is_empty() && seen.iter().all(|heard| *heard), "in service at each request after it: {seen:?}");
+    Ok(())
 }
 
 fn a_router_advertisement_changes_nothing(case: &Case) -> Result<()> {

@@ -27,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
         .needs(NEEDS)
         .ours(),
     test!(p20_a_failed_add_takes_a_vlans_gateway_away, "unless another pod has it by now").needs(NEEDS).ours(),
+    test!(enabledad_asks_when_a_vlans_gateway_hears_it, "its port is in service too").needs(NEEDS).ours(),
     test!(p23_check_compares_the_vlans_of_the_port, "code 102").needs(NEEDS),
 ];
 
@@ -139,6 +140,11 @@ fn p20_a_failed_add_takes_a_vlans_gateway_away(case: &Case) -> Result<()> {
     let good = Added::new(case, &node, "b", &case.bridge_with(json!({ "vlan": 100 })))?;
     fails()?;
     reaches(good.pod(), "10.7.0.1".parse()?).map(drop)
+}
+
+fn enabledad_asks_when_a_vlans_gateway_hears_it(case: &Case) -> Result<()> {
+    let ipam = case.host_local(&["fd07::/64"]);
+    super::ipv6::asks_when_it_is_heard(case, &case.bridge_with(json!({ "vlan": 100, "enabledad": true, "ipam": ipam })))
 }
 
 fn p23_check_compares_the_vlans_of_the_port(case: &Case) -> Result<()> {
