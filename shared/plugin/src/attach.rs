@@ -104,7 +104,7 @@ pub struct Attached {
 pub struct PodSide {
     /// Set it up.
     pub up: bool,
-    /// Wait for duplicate-address detection of IPv6 addresses.
+    /// Give it its addresses only when its network passes frames, and wait for duplicate-address detection of IPv6 ones.
     pub dad: bool,
     /// To set it up announces its addresses: it passes frames at once, and cannot be given a MAC address, by which
     /// others announce theirs once they do.
