@@ -27,6 +27,8 @@ pub struct Case {
     pub cni_path: PathBuf,
     /// A directory of this test's own, emptied after it.
     pub dir: PathBuf,
+    /// Whether a test tries everything even where that takes hours.
+    pub exhaustive: bool,
 }
 
 impl Case {

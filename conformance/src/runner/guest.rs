@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use super::modules;
+use super::one::Subject;
 use super::schedule::{Chosen, features_here, kernel, lacking, run_here, wait, write_line};
 use super::{Feature, Options, Outcome, Record};
 use crate::sys;
@@ -27,7 +28,7 @@ struct Orders {
     tests: Vec<String>,
     /// What this program is to be started with instead, for a person to see; the results are then what it says.
     to_see: Vec<String>,
-    cni_path: PathBuf,
+    subject: Subject,
     results: PathBuf,
 }
 
@@ -41,7 +42,7 @@ trait Guest {
 pub(super) fn run_elsewhere(
     tests: &[Chosen],
     here: &BTreeSet<Feature>,
-    cni_path: &Path,
+    subject: &Subject,
     options: &Options,
     add: &(impl Fn(Record) + Sync),
 ) {
@@ -76,14 +77,14 @@ pub(super) fn run_elsewhere(
     std::thread::scope(|scope| {
         for number in 0..guests.min(kernel.len()) {
             let share: Vec<Chosen> = kernel.iter().copied().skip(number).step_by(guests).collect();
-            scope.spawn(move || run_share(&share, cni_path, add, &not_run));
+            scope.spawn(move || run_share(&share, subject, add, &not_run));
         }
     });
 }
 
 /// Runs some of the tests in one guest.
-fn run_share(tests: &[Chosen], cni_path: &Path, add: &impl Fn(Record), not_run: &impl Fn(&Chosen, &str)) {
-    match in_guest(tests, cni_path) {
+fn run_share(tests: &[Chosen], subject: &Subject, add: &impl Fn(Record), not_run: &impl Fn(&Chosen, &str)) {
+    match in_guest(tests, subject) {
         Ok((records, ending)) => {
             let ran: BTreeSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
             for test in tests.iter().filter(|(_, test)| !ran.contains(test.name)) {
@@ -101,21 +102,22 @@ fn run_share(tests: &[Chosen], cni_path: &Path, add: &impl Fn(Record), not_run: 
 }
 
 /// What became of the tests that the guest came to, and how it ended, with its console.
-fn in_guest(tests: &[Chosen], cni_path: &Path) -> Result<(Vec<Record>, String)> {
+fn in_guest(tests: &[Chosen], subject: &Subject) -> Result<(Vec<Record>, String)> {
     let guest = UserMode::find()?;
     let dir = tempfile::Builder::new().prefix("podwire-guest-").tempdir().context("temporary directory")?;
     let orders = Orders {
         tests: tests.iter().map(|(_, test)| test.name.to_owned()).collect(),
         to_see: Vec::new(),
-        cni_path: cni_path.to_owned(),
+        subject: subject.clone(),
         results: dir.path().join("results"),
     };
     let path = dir.path().join("orders");
     fs::write(&path, serde_json::to_string(&orders)?).context("orders: write")?;
     File::create(&orders.results).context("results: create")?;
     let console = dir.path().join("console");
-    let all: Duration = tests.iter().map(|(_, test)| test.limit).sum();
-    let limit = Duration::from_mins(1) + all.min(Duration::from_mins(29));
+    let all: Duration = tests.iter().map(|(_, test)| subject.limit(test)).sum();
+    let enough = if subject.exhaustive { all } else { Duration::from_mins(29) };
+    let limit = Duration::from_mins(1) + all.min(enough);
     let booted = guest.boot(&path, File::create(&console)?, limit);
     let ending = booted.map_or_else(|e| format!("{e:#}"), |()| "it powered off".to_owned());
     let said = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
@@ -129,10 +131,11 @@ fn in_guest(tests: &[Chosen], cni_path: &Path) -> Result<(Vec<Record>, String)> 
 pub fn in_guest_to_see(args: &[&str], cni_path: &Path) -> Result<ExitCode> {
     let guest = UserMode::find()?;
     let dir = tempfile::Builder::new().prefix("podwire-guest-").tempdir().context("temporary directory")?;
+    let cni_path = cni_path.canonicalize().with_context(|| format!("plugins {cni_path:?}"))?;
     let orders = Orders {
         tests: Vec::new(),
         to_see: args.iter().copied().map(str::to_owned).collect(),
-        cni_path: cni_path.canonicalize().with_context(|| format!("plugins {cni_path:?}"))?,
+        subject: Subject { cni_path, exhaustive: false },
         results: dir.path().join("said"),
     };
     let (path, console) = (dir.path().join("orders"), dir.path().join("console"));
@@ -275,7 +278,7 @@ pub fn guest_run(orders: &Path) -> Result<ExitCode> {
             note: String::new(),
         });
     }
-    run_here(&able, &orders.cni_path, Some(2), &add);
+    run_here(&able, &orders.subject, Some(2), &add);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -284,8 +287,7 @@ fn show(orders: &Orders) -> Result<ExitCode> {
     let said = File::create(&orders.results).context("what is said: create")?;
     let status = Command::new("/proc/self/exe")
         .args(&orders.to_see)
-        .arg("--cni-path")
-        .arg(&orders.cni_path)
+        .args(orders.subject.args())
         .stdout(said.try_clone()?)
         .stderr(said)
         .status()

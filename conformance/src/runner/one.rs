@@ -7,8 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::{Case, Feature, Outcome, Test, case, sandbox};
 use crate::cni::last_calls;
@@ -20,12 +22,36 @@ use crate::topics::find;
 pub struct OneArgs {
     /// The test's name
     name: String,
-    /// The plugins under test
-    #[arg(long)]
-    cni_path: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
     /// A directory for the test and what became of it
     #[arg(long)]
     dir: PathBuf,
+}
+
+/// What is tested, and how thoroughly.
+#[derive(Clone, Debug, Serialize, Deserialize, clap::Args)]
+pub(super) struct Subject {
+    /// The plugins under test
+    #[arg(long)]
+    pub(super) cni_path: PathBuf,
+    /// Whatever takes hours too
+    #[arg(long)]
+    pub(super) exhaustive: bool,
+}
+
+impl Subject {
+    /// As arguments of a process that is told of it.
+    pub(super) fn args(&self) -> Vec<String> {
+        let mut args = vec!["--cni-path".to_owned(), self.cni_path.to_string_lossy().into_owned()];
+        args.extend(self.exhaustive.then(|| "--exhaustive".to_owned()));
+        args
+    }
+
+    /// How long a test may take.
+    pub(super) fn limit(&self, test: &Test) -> Duration {
+        test.limit * if self.exhaustive { 12 } else { 1 }
+    }
 }
 
 /// The file of a test's directory that says what became of it.
@@ -35,8 +61,10 @@ pub(super) const NOTES: &str = "notes";
 
 /// Makes the sandbox and runs [`run_inner`] in it.
 pub fn run_one(args: &OneArgs) -> Result<ExitCode> {
-    let (cni_path, dir) = (args.cni_path.to_string_lossy(), args.dir.to_string_lossy());
-    let status = sandbox::start(&["inner", &args.name, "--cni-path", &cni_path, "--dir", &dir])?;
+    let (subject, dir) = (args.subject.args(), args.dir.to_string_lossy());
+    let mut command = vec!["inner", &args.name, "--dir", &dir];
+    command.extend(subject.iter().map(String::as_str));
+    let status = sandbox::start(&command)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -57,7 +85,8 @@ fn attempt(test: &Test, args: &OneArgs) -> Result<()> {
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     sandbox::enter()?;
     ensure!(args.dir.is_dir(), "directory {:?}: hidden by the sandbox; set TMPDIR to one not below /run", args.dir);
-    let case = Case { cni_path: args.cni_path.clone(), dir: args.dir.join("test") };
+    let Subject { cni_path, exhaustive } = args.subject.clone();
+    let case = Case { cni_path, dir: args.dir.join("test"), exhaustive };
     fs::create_dir_all(&case.dir).with_context(|| format!("{:?}: make", case.dir))?;
     std::panic::set_hook(Box::new(|info| {
         if let Ok(mut text) = PANIC.lock() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::one::{NOTES, OUTCOME};
+use super::one::{NOTES, OUTCOME, Subject};
 use super::report::Report;
 use super::{Feature, Options, Outcome, Record, Test, case, guest, known};
 use crate::sys;
@@ -22,7 +22,7 @@ pub(super) type Chosen = (&'static str, &'static Test);
 
 /// Runs what `options` ask for and reports it.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let cni_path = plugins(options.cni_path.as_deref())?;
+    let subject = Subject { cni_path: plugins(options.cni_path.as_deref())?, exhaustive: options.exhaustive };
     let known = options.known_failures.as_deref().map(known::Known::read).transpose()?;
     let (chosen, left_out) = choose(options, known.is_some());
     if chosen.is_empty() {
@@ -35,8 +35,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let add = |record| report.lock().map_or((), |mut report| report.add(record));
     std::thread::scope(|scope| {
         // Beside the others: the guest has a processor of its own and takes as long as they do.
-        scope.spawn(|| guest::run_elsewhere(&elsewhere, &here, &cni_path, options, &add));
-        run_here(&local, &cni_path, options.jobs, &add);
+        scope.spawn(|| guest::run_elsewhere(&elsewhere, &here, &subject, options, &add));
+        run_here(&local, &subject, options.jobs, &add);
     });
     let report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(report.finish())
@@ -87,7 +87,7 @@ pub(super) fn lacking(test: &Test, here: &BTreeSet<Feature>) -> Vec<Feature> {
 }
 
 /// Runs tests on this kernel, several at a time, the longest first.
-pub(super) fn run_here(tests: &[Chosen], cni_path: &Path, jobs: Option<usize>, add: &(impl Fn(Record) + Sync)) {
+pub(super) fn run_here(tests: &[Chosen], subject: &Subject, jobs: Option<usize>, add: &(impl Fn(Record) + Sync)) {
     let mut queue: Vec<Chosen> = tests.to_vec();
     queue.sort_by_key(|(_, test)| std::cmp::Reverse(test.limit));
     let queue = Mutex::new(VecDeque::from(queue));
@@ -98,17 +98,17 @@ pub(super) fn run_here(tests: &[Chosen], cni_path: &Path, jobs: Option<usize>, a
                 loop {
                     let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
                     let Some((topic, test)) = next else { break };
-                    add(run_test(topic, test, cni_path));
+                    add(run_test(topic, test, subject));
                 }
             });
         }
     });
 }
 
-fn run_test(topic: &str, test: &Test, cni_path: &Path) -> Record {
+fn run_test(topic: &str, test: &Test, subject: &Subject) -> Record {
     let start = Instant::now();
     let (outcome, note) =
-        in_a_process(test, cni_path).unwrap_or_else(|e| (Outcome::Failed(format!("  {e:#}")), String::new()));
+        in_a_process(test, subject).unwrap_or_else(|e| (Outcome::Failed(format!("  {e:#}")), String::new()));
     Record {
         name: test.name.to_owned(),
         topic: topic.to_owned(),
@@ -125,24 +125,25 @@ pub(super) fn kernel() -> String {
 }
 
 /// What became of a test, and what it noted.
-fn in_a_process(test: &Test, cni_path: &Path) -> Result<(Outcome, String)> {
+fn in_a_process(test: &Test, subject: &Subject) -> Result<(Outcome, String)> {
     let dir = tempfile::Builder::new().prefix("podwire-").tempdir().context("temporary directory")?;
     let said = dir.path().join("said");
     let output = File::create(&said).context("output file")?;
     let mut command = Command::new("/proc/self/exe");
     sys::die_with_parent(&mut command)
-        .args(["one", test.name, "--cni-path"])
-        .arg(cni_path)
+        .args(["one", test.name])
+        .args(subject.args())
         .arg("--dir")
         .arg(dir.path())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
     let mut child = command.spawn().context("test: start")?;
-    let status = wait(&mut child, test.limit)?;
+    let limit = subject.limit(test);
+    let status = wait(&mut child, limit)?;
     let said = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     let Some(status) = status else {
-        let late = format!("  not done within {:?}; it said: {said}", test.limit);
+        let late = format!("  not done within {limit:?}; it said: {said}");
         return Ok((Outcome::Failed(late), String::new()));
     };
     // A test that died has noted nothing.

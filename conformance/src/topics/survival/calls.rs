@@ -132,6 +132,9 @@ known! {
     vfork SYS_vfork true [ENOMEM]
 }
 
+/// As many errnos as one call has.
+pub(super) const MOST_ERRNOS: usize = 6;
+
 fn known(moment: &Moment) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.number == moment.number)
 }
@@ -184,6 +187,7 @@ mod tests {
         for (place, known) in KNOWN.iter().enumerate() {
             assert!(KNOWN[..place].iter().all(|other| other.number != known.number), "{}", known.name);
         }
+        assert_eq!(KNOWN.iter().map(|known| known.errnos.len()).max(), Some(MOST_ERRNOS));
         for errno in [ENOBUFS, ENOMEM, EPERM, EBUSY, ENOSPC, EIO, EINTR] {
             assert!(KNOWN.iter().any(|known| known.errnos.contains(&errno)), "{errno}");
         }

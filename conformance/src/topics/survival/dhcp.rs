@@ -58,6 +58,9 @@ pub(super) const TESTS: &[Test] = &[
 /// More system calls than any call makes.
 const ENOUGH: usize = 1000;
 
+/// Ways to clean up after a call that was killed.
+const WAYS: usize = 3;
+
 /// A pod with a link on a network with a server, and a daemon on the pod's node.
 struct Site {
     attachment: Attachment,
@@ -103,9 +106,9 @@ impl Site {
         case.call(node, "dhcp", "GC").conf(&conf).succeed().map(drop)
     }
 
-    /// One of the ways to clean up after a call that was killed, by the number of the attempt.
-    fn clean_up(&self, number: usize) -> Result<()> {
-        match number % 3 {
+    /// One of the [`WAYS`].
+    fn clean_up(&self, way: usize) -> Result<()> {
+        match way {
             0 => self.attachment.del(),
             1 => self.collect(),
             _ => {
@@ -157,7 +160,10 @@ fn p22_fault_dhcp_del(case: &Case) -> Result<()> {
 fn kill_plugin(case: &Case, command: &str) -> Result<()> {
     let (site, daemon) = Site::new(case)?;
     let mut killed = 0;
-    for nth in 1..ENOUGH {
+    let (mut nth, mut round) = (0, 0);
+    while round < WAYS {
+        nth += 1;
+        ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
         site.prepare(command)?;
         let (mut seen, mut hit) = (0, None);
         let output = site.attachment.call(command).run_under(|moment| {
@@ -171,17 +177,18 @@ fn kill_plugin(case: &Case, command: &str) -> Result<()> {
         let Some(moment) = hit else {
             output.success()?;
             site.attachment.del()?;
-            break;
+            (nth, round) = (0, round + 1);
+            continue;
         };
         ensure!(output.status.signal() == Some(9), "{}: {}", output.status, output.stdout);
-        let attempt = || site.clean_up(nth).and_then(|()| site.is_clean(&daemon));
+        let attempt = || site.clean_up(round).and_then(|()| site.is_clean(&daemon));
         attempt().with_context(|| format!("killed at call {nth}, {}", calls::name(&moment)))?;
         killed += 1;
     }
     // What the daemon had begun for one that was killed would be here by now.
     site.is_clean(&daemon)?;
     ensure!(killed > 5, "only {killed} calls were killed");
-    case.note(format!("killed at {killed} system calls"));
+    case.note(format!("killed {killed} times, each way of {WAYS} after each system call"));
     Ok(())
 }
 
@@ -189,7 +196,10 @@ fn kill_plugin(case: &Case, command: &str) -> Result<()> {
 fn kill_daemon(case: &Case, command: &str) -> Result<()> {
     let (site, mut daemon) = Site::new(case)?;
     let mut killed = 0;
-    for nth in 1..ENOUGH {
+    let (mut nth, mut round) = (0, 0);
+    while round < WAYS {
+        nth += 1;
+        ensure!(nth < ENOUGH, "more than {ENOUGH} changes");
         site.prepare(command)?;
         daemon = daemon.restart_after(intercept::prepare)?;
         // Counts down from the moment when the call is made; nothing happens while it is at 0.
@@ -215,7 +225,8 @@ fn kill_daemon(case: &Case, command: &str) -> Result<()> {
         if !is_hit {
             output.success()?;
             site.attachment.del()?;
-            break;
+            (nth, round) = (0, round + 1);
+            continue;
         }
         let attempt = || {
             if !output.status.success() {
@@ -224,7 +235,7 @@ fn kill_daemon(case: &Case, command: &str) -> Result<()> {
                 // It was killed after it had answered, and the next one has to know.
                 site.attachment.check(&output.success()?).context("CHECK")?;
             }
-            site.clean_up(nth)?;
+            site.clean_up(round)?;
             site.is_clean(&daemon)
         };
         attempt().with_context(|| format!("killed at change {nth}"))?;
@@ -232,7 +243,7 @@ fn kill_daemon(case: &Case, command: &str) -> Result<()> {
     }
     site.is_clean(&daemon)?;
     ensure!(killed > 2, "only {killed} changes were killed");
-    case.note(format!("killed at {killed} changes"));
+    case.note(format!("killed {killed} times, each way of {WAYS} after each change"));
     Ok(())
 }
 
@@ -246,17 +257,16 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
     let turn = AtomicUsize::new(0);
     let process = daemon.log().pid();
     let fate = |moment: &intercept::Moment| {
-        let errnos = calls::errnos(moment);
-        let counts = !errnos.is_empty() && left.load(Ordering::SeqCst) > 0;
-        if !counts || left.fetch_sub(1, Ordering::SeqCst) != 1 {
+        let Some(errno) = calls::errnos(moment).get(turn.load(Ordering::SeqCst)).copied() else { return Fate::Goes };
+        if left.load(Ordering::SeqCst) == 0 || left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return Fate::Goes;
         }
-        let errno = errnos[turn.fetch_add(1, Ordering::SeqCst) % errnos.len()];
         *hit.lock().expect("nobody panics") = Some((*moment, errno));
         Fate::Fails(errno)
     };
-    let attempt = |nth: usize| {
+    let attempt = |nth: usize, round: usize| {
         site.prepare(command)?;
+        turn.store(round, Ordering::SeqCst);
         left.store(nth, Ordering::SeqCst);
         let output = site.attachment.call(command).run()?;
         left.store(0, Ordering::SeqCst);
@@ -282,9 +292,13 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
         let watcher = scope.spawn(|| intercept::decide_beside(process, fate));
         let mut spoilt = 0;
         let outcome = site.attachment.call("STATUS").succeed().and_then(|_| {
-            while attempt(spoilt + 1)? {
-                spoilt += 1;
-                ensure!(spoilt < ENOUGH, "more than {ENOUGH} calls");
+            for round in 0..calls::MOST_ERRNOS {
+                let mut nth = 1;
+                while attempt(nth, round)? {
+                    nth += 1;
+                    ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
+                }
+                spoilt += nth - 1;
             }
             site.attachment.del()
         });
@@ -293,7 +307,7 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
         outcome.map(|()| spoilt)
     })?;
     ensure!(spoilt > 5, "only {spoilt} calls were spoilt");
-    case.note(format!("{spoilt} system calls failed"));
+    case.note(format!("{spoilt} faults"));
     Ok(())
 }
 
@@ -302,23 +316,26 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
 fn spoil(case: &Case, command: &str) -> Result<()> {
     let (site, daemon) = Site::new(case)?;
     let mut points = 0;
-    for nth in 1..ENOUGH {
+    let (mut nth, mut round) = (0, 0);
+    while round < calls::MOST_ERRNOS {
+        nth += 1;
+        ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
         site.prepare(command)?;
         let (mut seen, mut hit) = (0, None);
         let output = site.attachment.call(command).run_under(|moment| {
-            let errnos = calls::errnos(moment);
-            seen += usize::from(!errnos.is_empty());
-            if errnos.is_empty() || seen != nth || hit.is_some() {
+            let Some(errno) = calls::errnos(moment).get(round).copied() else { return Fate::Goes };
+            seen += 1;
+            if seen != nth {
                 return Fate::Goes;
             }
-            let errno = errnos[nth % errnos.len()];
             hit = Some((*moment, errno));
             Fate::Fails(errno)
         })?;
         let Some((moment, errno)) = hit else {
             output.success()?;
             site.attachment.del()?;
-            break;
+            (nth, round) = (0, round + 1);
+            continue;
         };
         let attempt = || {
             if output.status.success() {
@@ -338,6 +355,6 @@ fn spoil(case: &Case, command: &str) -> Result<()> {
         points += 1;
     }
     ensure!(points > 5, "only {points} calls were spoilt");
-    case.note(format!("{points} system calls failed"));
+    case.note(format!("{points} faults"));
     Ok(())
 }

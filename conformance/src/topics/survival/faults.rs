@@ -114,7 +114,9 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Spoils each system call, by each errno that it can give or by the next one in turn.
+/// Spoils each system call, by each errno that it can give. Of rare devices only those that are about links are, if the run
+/// is not to be exhaustive, by the next errno each time: an emulated kernel is slow, and the others are made by code that all
+/// plugins share.
 fn everywhere(case: &Case, device: Device, spoilt: Spoilt) -> Result<()> {
     let scene = Scene::new(case, device, spoilt != Spoilt::First)?;
     let (points, faults, errors) = Spoiler::new(&scene, spoilt)?.all()?;
@@ -131,8 +133,8 @@ struct Spoiler<'a> {
     /// Everything before, to be compared with; and without the pod, which is out of GC's reach.
     before: Snapshot,
     around: Snapshot,
-    /// Whether each system call is spoilt by each errno. What plugins share is tried so with one of them.
-    all_errnos: bool,
+    /// Whether each system call is spoilt, and by each errno.
+    exhaustive: bool,
     /// How often a call of each name has been spoilt: else the next one gets the next errno.
     turns: HashMap<i64, usize>,
 }
@@ -145,13 +147,9 @@ impl<'a> Spoiler<'a> {
         if spoilt != Spoilt::Check {
             clean(scene)?;
         }
-        let all_errnos = match scene.device {
-            Device::HostLocal | Device::Static | Device::Loopback => true,
-            Device::Bridge => spoilt == Spoilt::Add,
-            _ => false,
-        };
+        let exhaustive = !scene.device.is_rare() || scene.attachment.case.exhaustive;
         let (before, around) = (scene.everything()?, scene.around()?);
-        Ok(Self { scene, spoilt, made, before, around, all_errnos, turns: HashMap::new() })
+        Ok(Self { scene, spoilt, made, before, around, exhaustive, turns: HashMap::new() })
     }
 
     /// Gives how many calls were spoilt, how often, and how often that was answered by an error.
@@ -206,25 +204,23 @@ impl<'a> Spoiler<'a> {
     }
 
     /// Makes the call, the `nth` of its system calls spoilt by the errno of this number; tells by what, and how many there
-    /// are to be tried. Of rare devices only those are that are about links: an emulated kernel is slow, and the others are
-    /// made by code that all plugins share.
+    /// are to be tried.
     fn spoil(&mut self, nth: usize, choice: usize) -> Result<Option<(Output, Fault, usize)>> {
         match self.spoilt {
             Spoilt::Add | Spoilt::First | Spoilt::Del => self.scene.prepare(self.spoilt.command())?,
             Spoilt::Gc => self.scene.prepare("DEL")?,
             Spoilt::Check | Spoilt::Status => {}
         }
-        let is_rare = self.scene.device.is_rare();
         let (mut seen, mut fault) = (0, None);
         let output = self.call().run_under(|moment| {
-            let errnos = if is_rare && !calls::is_about_links(moment) { &[] } else { calls::errnos(moment) };
+            let errnos = if self.exhaustive || calls::is_about_links(moment) { calls::errnos(moment) } else { &[] };
             seen += usize::from(!errnos.is_empty());
             if errnos.is_empty() || seen != nth || fault.is_some() {
                 return Fate::Goes;
             }
             // Other operations begin with others.
             let turn = self.turns.entry(moment.number).or_insert(self.spoilt as usize);
-            let (choice, count) = if self.all_errnos { (choice, errnos.len()) } else { (*turn, 1) };
+            let (choice, count) = if self.exhaustive { (choice, errnos.len()) } else { (*turn, 1) };
             *turn += 1;
             let errno = errnos[choice % errnos.len()];
             fault = Some((Fault { nth, moment: *moment, errno }, count));

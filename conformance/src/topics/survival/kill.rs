@@ -91,10 +91,10 @@ impl After {
     }
 }
 
-/// Kills `command` at each of its system calls, and sees that what is done afterwards leaves all as it was.
+/// Kills `command` at each of its system calls, and sees that what is done afterwards leaves all as it was, each way of it.
 ///
-/// What a killed process leaves does not depend on the calls that only look. So one way follows each kill, the next one
-/// each time, and all of them a kill before what changes something; of rare devices only those are tried.
+/// What a killed process leaves does not depend on the calls that only look: of rare devices only the others are tried, if
+/// the run is not to be exhaustive.
 fn everywhere(case: &Case, device: Device, inhabited: bool, command: &str, ways: &[After]) -> Result<()> {
     let scene = Scene::new(case, device, inhabited)?;
     // Links that a bond borrowed are in the pod, which GC cannot enter: it waits for the kernel to return them, and takes
@@ -106,30 +106,30 @@ fn everywhere(case: &Case, device: Device, inhabited: bool, command: &str, ways:
     scene.attachment.del()?;
     scene.collect()?;
     let (around, everything) = (scene.around()?, scene.everything()?);
+    let only_changes = device.is_rare() && !case.exhaustive;
     let attempt = |nth: usize, way: After| {
         scene.prepare(command)?;
-        let Some(moment) = kill_at(&scene.attachment.call(command), nth, device.is_rare())? else {
+        let Some(moment) = kill_at(&scene.attachment.call(command), nth, only_changes)? else {
             scene.attachment.del()?;
-            return anyhow::Ok(None);
+            return anyhow::Ok(false);
         };
         let at = || format!("killed at call {nth}, {}, then {way:?}", calls::name(&moment));
         way.run(&scene, &around).with_context(at)?;
         everything.ensure_same(&scene.everything()?).with_context(at)?;
-        Ok(Some(calls::changes(&moment)))
+        Ok(true)
     };
     let (mut points, mut attempts) = (0, 0);
     for nth in 1.. {
         ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
-        let first = nth % ways.len();
-        let Some(changes) = attempt(nth, ways[first])? else { break };
-        points += 1;
-        attempts += 1;
-        if changes {
-            for place in (0..ways.len()).filter(|place| *place != first) {
-                // How many calls there are differs from run to run: one has to wait longer, say.
-                attempts += usize::from(attempt(nth, ways[place])?.is_some());
-            }
+        let before = attempts;
+        for way in &ways {
+            // How many calls there are differs from run to run: one has to wait longer, say.
+            attempts += usize::from(attempt(nth, *way)?);
         }
+        if attempts == before {
+            break;
+        }
+        points += 1;
     }
     ensure!(points > 2, "only {points} calls were killed");
     case.note(format!("killed at {points} system calls, {attempts} times"));

@@ -65,7 +65,7 @@ fn everywhere(case: &Case, device: Device, command: &str) -> Result<()> {
         let call = if command == "GC" { scene.gc() } else { attachment.call(command) };
         let (mut seen, mut hit) = (0, None);
         let output = call.run_under(|moment| {
-            seen += usize::from(!device.is_rare() || calls::changes(moment));
+            seen += usize::from(!device.is_rare() || case.exhaustive || calls::changes(moment));
             if seen == nth && hit.is_none() {
                 hit = Some(*moment);
                 // It may have ended meanwhile.
