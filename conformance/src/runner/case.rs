@@ -27,7 +27,7 @@ pub struct Case {
     pub cni_path: PathBuf,
     /// A directory of this test's own, emptied after it.
     pub dir: PathBuf,
-    /// Whether a test tries everything even where that takes hours.
+    /// Whether a test tries everything even where that takes half an hour.
     pub exhaustive: bool,
 }
 

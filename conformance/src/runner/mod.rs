@@ -113,7 +113,7 @@ pub struct Options {
     #[arg(long)]
     pub no_guest: bool,
     /// Kill and spoil calls at each of their system calls also of plugins whose devices most kernels lack: in a guest that
-    /// takes hours, so only what changes something is tried of them else
+    /// takes half an hour, so only what changes something is tried of them else
     #[arg(long)]
     pub exhaustive: bool,
     /// The plugins are not this suite's: leave out the tests of what only ours promise, and compare what fails with the

@@ -35,7 +35,7 @@ pub(super) struct Subject {
     /// The plugins under test
     #[arg(long)]
     pub(super) cni_path: PathBuf,
-    /// Whatever takes hours too
+    /// Whatever takes long too
     #[arg(long)]
     pub(super) exhaustive: bool,
 }
