@@ -97,7 +97,8 @@ fn files_of(container_id: &str, data_dir: &Path) -> BTreeSet<String> {
     let is_its = |name: &String| {
         let path = data_dir.join(NETWORK).join(name);
         // A FIFO would be waited for.
-        path.is_file() && fs::read(path).is_ok_and(|text| text.trim_ascii_start().starts_with(container_id.as_bytes()))
+        path.is_file()
+            && fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).trim_start().starts_with(container_id))
     };
     names(data_dir).into_iter().filter(is_its).collect()
 }
