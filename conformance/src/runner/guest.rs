@@ -116,8 +116,7 @@ fn in_guest(tests: &[Chosen], subject: &Subject) -> Result<(Vec<Record>, String)
     File::create(&orders.results).context("results: create")?;
     let console = dir.path().join("console");
     let all: Duration = tests.iter().map(|(_, test)| subject.limit(test)).sum();
-    let enough = if subject.exhaustive { all } else { Duration::from_mins(29) };
-    let limit = Duration::from_mins(1) + all.min(enough);
+    let limit = Duration::from_mins(1) + if subject.exhaustive { all } else { all.min(Duration::from_mins(29)) };
     let booted = guest.boot(&path, File::create(&console)?, limit);
     let ending = booted.map_or_else(|e| format!("{e:#}"), |()| "it powered off".to_owned());
     let said = String::from_utf8_lossy(&fs::read(&console)?).into_owned();

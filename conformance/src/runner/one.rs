@@ -120,3 +120,26 @@ pub fn probe(inside: bool) -> Result<ExitCode> {
     println!("{}", serde_json::to_string(&here)?);
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Told {
+        #[command(flatten)]
+        subject: Subject,
+    }
+
+    #[test]
+    fn a_process_is_told_what_to_test_and_how_thoroughly() {
+        for exhaustive in [false, true] {
+            let subject = Subject { cni_path: "/opt/cni/bin".into(), exhaustive };
+            let args = ["one".to_owned()].into_iter().chain(subject.args());
+            let told = Told::parse_from(args).subject;
+            assert_eq!((told.cni_path, told.exhaustive), (subject.cni_path, exhaustive));
+        }
+    }
+}

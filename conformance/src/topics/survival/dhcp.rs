@@ -160,30 +160,29 @@ fn p22_fault_dhcp_del(case: &Case) -> Result<()> {
 fn kill_plugin(case: &Case, command: &str) -> Result<()> {
     let (site, daemon) = Site::new(case)?;
     let mut killed = 0;
-    let (mut nth, mut round) = (0, 0);
-    while round < WAYS {
-        nth += 1;
-        ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
-        site.prepare(command)?;
-        let (mut seen, mut hit) = (0, None);
-        let output = site.attachment.call(command).run_under(|moment| {
-            seen += 1;
-            if seen != nth {
-                return Fate::Goes;
-            }
-            hit = Some(*moment);
-            Fate::Killed
-        })?;
-        let Some(moment) = hit else {
-            output.success()?;
-            site.attachment.del()?;
-            (nth, round) = (0, round + 1);
-            continue;
-        };
-        ensure!(output.status.signal() == Some(9), "{}: {}", output.status, output.stdout);
-        let attempt = || site.clean_up(round).and_then(|()| site.is_clean(&daemon));
-        attempt().with_context(|| format!("killed at call {nth}, {}", calls::name(&moment)))?;
-        killed += 1;
+    for way in 0..WAYS {
+        for nth in 1.. {
+            ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
+            site.prepare(command)?;
+            let (mut seen, mut hit) = (0, None);
+            let output = site.attachment.call(command).run_under(|moment| {
+                seen += 1;
+                if seen != nth {
+                    return Fate::Goes;
+                }
+                hit = Some(*moment);
+                Fate::Killed
+            })?;
+            let Some(moment) = hit else {
+                output.success()?;
+                site.attachment.del()?;
+                break;
+            };
+            ensure!(output.status.signal() == Some(9), "{}: {}", output.status, output.stdout);
+            let attempt = || site.clean_up(way).and_then(|()| site.is_clean(&daemon));
+            attempt().with_context(|| format!("killed at call {nth}, {}", calls::name(&moment)))?;
+            killed += 1;
+        }
     }
     // What the daemon had begun for one that was killed would be here by now.
     site.is_clean(&daemon)?;
@@ -196,50 +195,49 @@ fn kill_plugin(case: &Case, command: &str) -> Result<()> {
 fn kill_daemon(case: &Case, command: &str) -> Result<()> {
     let (site, mut daemon) = Site::new(case)?;
     let mut killed = 0;
-    let (mut nth, mut round) = (0, 0);
-    while round < WAYS {
-        nth += 1;
-        ensure!(nth < ENOUGH, "more than {ENOUGH} changes");
-        site.prepare(command)?;
-        daemon = daemon.restart_after(intercept::prepare)?;
-        // Counts down from the moment when the call is made; nothing happens while it is at 0.
-        let left = AtomicUsize::new(0);
-        let process = daemon.log().pid();
-        let fate = |moment: &intercept::Moment| {
-            let counts = calls::changes(moment) && left.load(Ordering::SeqCst) > 0;
-            if counts && left.fetch_sub(1, Ordering::SeqCst) == 1 { Fate::Killed } else { Fate::Goes }
-        };
-        let (output, is_hit) = thread::scope(|scope| {
-            let watcher = scope.spawn(|| intercept::decide_beside(process, fate));
-            // Whatever it does to begin with is done once it answers.
-            let output = site.attachment.call("STATUS").succeed().and_then(|_| {
-                left.store(nth, Ordering::SeqCst);
-                site.attachment.call(command).run()
-            });
-            let is_hit = left.swap(0, Ordering::SeqCst) == 0;
-            daemon.log().signal(Signal::SIGKILL)?;
-            watcher.join().map_err(|_| anyhow!("the watcher panicked"))??;
-            anyhow::Ok((output?, is_hit))
-        })?;
-        daemon = daemon.restart(Signal::SIGKILL)?;
-        if !is_hit {
-            output.success()?;
-            site.attachment.del()?;
-            (nth, round) = (0, round + 1);
-            continue;
-        }
-        let attempt = || {
-            if !output.status.success() {
-                output.any_failure()?;
-            } else if command == "ADD" {
-                // It was killed after it had answered, and the next one has to know.
-                site.attachment.check(&output.success()?).context("CHECK")?;
+    for way in 0..WAYS {
+        for nth in 1.. {
+            ensure!(nth < ENOUGH, "more than {ENOUGH} changes");
+            site.prepare(command)?;
+            daemon = daemon.restart_after(intercept::prepare)?;
+            // Counts down from the moment when the call is made; nothing happens while it is at 0.
+            let left = AtomicUsize::new(0);
+            let process = daemon.log().pid();
+            let fate = |moment: &intercept::Moment| {
+                let counts = calls::changes(moment) && left.load(Ordering::SeqCst) > 0;
+                if counts && left.fetch_sub(1, Ordering::SeqCst) == 1 { Fate::Killed } else { Fate::Goes }
+            };
+            let (output, is_hit) = thread::scope(|scope| {
+                let watcher = scope.spawn(|| intercept::decide_beside(process, fate));
+                // Whatever it does to begin with is done once it answers.
+                let output = site.attachment.call("STATUS").succeed().and_then(|_| {
+                    left.store(nth, Ordering::SeqCst);
+                    site.attachment.call(command).run()
+                });
+                let is_hit = left.swap(0, Ordering::SeqCst) == 0;
+                daemon.log().signal(Signal::SIGKILL)?;
+                watcher.join().map_err(|_| anyhow!("the watcher panicked"))??;
+                anyhow::Ok((output?, is_hit))
+            })?;
+            daemon = daemon.restart(Signal::SIGKILL)?;
+            if !is_hit {
+                output.success()?;
+                site.attachment.del()?;
+                break;
             }
-            site.clean_up(round)?;
-            site.is_clean(&daemon)
-        };
-        attempt().with_context(|| format!("killed at change {nth}"))?;
-        killed += 1;
+            let attempt = || {
+                if !output.status.success() {
+                    output.any_failure()?;
+                } else if command == "ADD" {
+                    // It was killed after it had answered, and the next one has to know.
+                    site.attachment.check(&output.success()?).context("CHECK")?;
+                }
+                site.clean_up(way)?;
+                site.is_clean(&daemon)
+            };
+            attempt().with_context(|| format!("killed at change {nth}"))?;
+            killed += 1;
+        }
     }
     site.is_clean(&daemon)?;
     ensure!(killed > 2, "only {killed} changes were killed");
@@ -316,43 +314,42 @@ fn spoil_daemon(case: &Case, command: &str) -> Result<()> {
 fn spoil(case: &Case, command: &str) -> Result<()> {
     let (site, daemon) = Site::new(case)?;
     let mut points = 0;
-    let (mut nth, mut round) = (0, 0);
-    while round < calls::MOST_ERRNOS {
-        nth += 1;
-        ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
-        site.prepare(command)?;
-        let (mut seen, mut hit) = (0, None);
-        let output = site.attachment.call(command).run_under(|moment| {
-            let Some(errno) = calls::errnos(moment).get(round).copied() else { return Fate::Goes };
-            seen += 1;
-            if seen != nth {
-                return Fate::Goes;
-            }
-            hit = Some((*moment, errno));
-            Fate::Fails(errno)
-        })?;
-        let Some((moment, errno)) = hit else {
-            output.success()?;
-            site.attachment.del()?;
-            (nth, round) = (0, round + 1);
-            continue;
-        };
-        let attempt = || {
-            if output.status.success() {
-                let result = output.success()?;
-                if command == "DEL" {
-                    return site.is_clean(&daemon);
+    for round in 0..calls::MOST_ERRNOS {
+        for nth in 1.. {
+            ensure!(nth < ENOUGH, "more than {ENOUGH} calls");
+            site.prepare(command)?;
+            let (mut seen, mut hit) = (0, None);
+            let output = site.attachment.call(command).run_under(|moment| {
+                let Some(errno) = calls::errnos(moment).get(round).copied() else { return Fate::Goes };
+                seen += 1;
+                if seen != nth {
+                    return Fate::Goes;
                 }
-                site.attachment.check(&result)?;
-            } else {
-                ensure!(errno != Errno::EINTR, "was not repeated");
-                says_what_failed(&output.any_failure()?, errno)?;
-            }
-            site.attachment.del()?;
-            site.is_clean(&daemon)
-        };
-        attempt().with_context(|| format!("call {nth}, {}, gave {errno:?}", calls::name(&moment)))?;
-        points += 1;
+                hit = Some((*moment, errno));
+                Fate::Fails(errno)
+            })?;
+            let Some((moment, errno)) = hit else {
+                output.success()?;
+                site.attachment.del()?;
+                break;
+            };
+            let attempt = || {
+                if output.status.success() {
+                    let result = output.success()?;
+                    if command == "DEL" {
+                        return site.is_clean(&daemon);
+                    }
+                    site.attachment.check(&result)?;
+                } else {
+                    ensure!(errno != Errno::EINTR, "was not repeated");
+                    says_what_failed(&output.any_failure()?, errno)?;
+                }
+                site.attachment.del()?;
+                site.is_clean(&daemon)
+            };
+            attempt().with_context(|| format!("call {nth}, {}, gave {errno:?}", calls::name(&moment)))?;
+            points += 1;
+        }
     }
     ensure!(points > 5, "only {points} calls were spoilt");
     case.note(format!("{points} faults"));
